@@ -1,0 +1,1 @@
+"""Activations, initializations, ensembles and datasets: one entry each."""

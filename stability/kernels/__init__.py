@@ -1,0 +1,1 @@
+"""Hot loops: tensors to tensors, batched, device and dtype explicit."""

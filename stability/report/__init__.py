@@ -1,0 +1,1 @@
+"""From stored tables to one self-contained page."""

@@ -1,0 +1,140 @@
+"""One self-contained HTML page from stored runs; runs no experiment and reads nothing else."""
+
+import base64
+import gzip
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from stability import claims
+from stability.experiment import Figure
+from stability.store import StoredRun, write_text
+
+SYMBOLS = {"holds": "✓", "fails": "✗", "undetermined": "?"}
+_ORDER = ["fails", "undetermined", "holds"]
+
+
+def write(runs: Sequence[StoredRun], folder: Path, title: str) -> Path:
+    """Write ``folder/index.html`` atomically and return its path.  Raises OSError."""
+    page = folder / "index.html"
+    write_text(page, render(runs, title))
+    return page
+
+
+def render(runs: Sequence[StoredRun], title: str) -> str:
+    """The page; the same runs give the same page to the byte."""
+    environment = Environment(
+        loader=PackageLoader("stability.report", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["number"] = number
+    sections = [_section(index, run) for index, run in enumerate(runs)]
+    home = resources.files("stability.report")
+    summary = [{**row, "section": section} for section in sections for row in section["claims"]]
+    summary.sort(key=lambda row: _ORDER.index(row["verdict"]))
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        sections=[section for section in sections if not section["appendix"]],
+        appendix=[section for section in sections if section["appendix"]],
+        summary=summary,
+        tally=claims.tally(pd.Series([row["verdict"] for row in summary], dtype=object)),
+        symbols=SYMBOLS,
+        level=claims.LEVEL,
+        family=claims.REPORT_CLAIMS,
+        css=Markup(home.joinpath("page.css").read_text("utf-8")),
+        js=Markup(home.joinpath("page.js").read_text("utf-8")),
+    )
+
+
+def number(value: float) -> str:
+    """A number as people read it: four significant digits, inf and nan in words."""
+    if math.isnan(value):
+        return "—"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.4g}".replace("-", "−")
+
+
+def _section(index: int, run: StoredRun) -> dict[str, Any]:
+    experiment = run.experiment
+    notices: list[str] = []
+    answer, figures = "", list[Figure]()
+    if experiment is None:
+        notices.append("This experiment isn't one of the suite's own: its table and claims alone.")
+    else:
+        try:
+            answer = experiment.answer(run.table)
+        except Exception as error:
+            notices.append(f"The answer can't be told: {type(error).__name__}: {error}")
+        try:
+            figures = experiment.figures(run.table)
+        except Exception as error:
+            notices.append(f"The figures can't be drawn: {type(error).__name__}: {error}")
+    return {
+        "id": f"run{index}",
+        "name": run.name,
+        "title": getattr(experiment, "title", run.name),
+        "question": getattr(experiment, "question", ""),
+        "appendix": bool(getattr(experiment, "appendix", False)),
+        "answer": answer,
+        "notices": notices,
+        "figures": [
+            {"svg": svg(figure, f"run{index}-{place}"), "caption": figure.caption}
+            for place, figure in enumerate(figures)
+        ],
+        "claims": run.claims.to_dict("records"),
+        "table": packed(run.table),
+        "rows": len(run.table),
+        "config": json.dumps(run.provenance["config"], indent=1),
+        "command": run.provenance.get("command", ""),
+        "provenance": {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in run.provenance.items()
+            if key not in ("config", "command", "sha256")
+        },
+    }
+
+
+def svg(figure: Figure, prefix: str) -> Markup:
+    """Inline SVG with unique ids, alternative text, and the page's own colours for ink and grid."""
+    from stability.plotting import FAINT, INK
+
+    buffer = io.StringIO()
+    figure.figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r'(href="|url\()#', rf"\1#{prefix}-", text)
+    text = text.replace(INK, "var(--ink)").replace(FAINT, "var(--grid)")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    label = Markup.escape(figure.alt)
+    head = f'<svg role="img" aria-label="{label}" class="figure" '
+    text = re.sub(r"^<svg ", head, text, count=1)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    return Markup(text)
+
+
+def packed(table: pd.DataFrame) -> str:
+    """The table as base64 of gzipped JSON, column by column; inf and nan as strings."""
+    columns = []
+    for name in table:
+        values = table[name].astype(object).where(table[name].notna(), None).tolist()
+        plain = [
+            repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for value in values
+        ]
+        if pd.api.types.is_float_dtype(table[name]):
+            plain = ["nan" if value is None else value for value in plain]
+        columns.append(plain)
+    text = json.dumps({"names": list(table.columns), "columns": columns}, default=str)
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()

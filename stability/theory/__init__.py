@@ -1,0 +1,1 @@
+"""Predictions: numbers to numbers, in numpy and scipy alone."""

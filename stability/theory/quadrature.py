@@ -1,0 +1,163 @@
+"""Expectations of functions of Gaussians, to near machine precision at every variance.
+
+Gauss-Hermite rules fail where mean-field theory needs them: at large variance a sigmoidal function
+is a step on the scale of the Gaussian, and kinks cost all but two digits.  Here the line is cut at
+the origin and at the kinks; on either side of a cut the substitution ``z = cut +- a sinh t``, with
+``a`` the narrowest scale there, makes the integrand smooth in t, where Gauss-Legendre converges
+geometrically.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Elementwise = Callable[[Array], Array]
+
+_REACH = 10.0  # P(|Z| > 10) = 1.5e-23
+_NODES, _PANEL = 64, 8.0  # nodes to a panel, and its greatest length in t
+_NARROWEST = 1e-8  # of the pairs' scales: sqrt(2 (1 - c)) for the largest double c below 1
+_BLOCK = 1 << 17  # numbers held at once: what a core's cache holds
+
+
+def nonnegative(name: str, value: ArrayLike) -> Array:
+    """``value`` as float64; ValueError naming ``name`` unless finite and at least 0."""
+    array = np.asarray(value, dtype=np.float64)
+    if not np.all(np.isfinite(array) & (array >= 0)):
+        raise ValueError(f"{name}={value!r}: must be finite and at least 0")
+    return array
+
+
+@lru_cache(maxsize=64)
+def _legendre(panels: int) -> tuple[Array, Array]:
+    """Gauss-Legendre nodes and weights on [0, 1], cut in ``panels`` equal parts."""
+    x, w = np.polynomial.legendre.leggauss(_NODES)
+    return (
+        ((np.arange(panels)[:, None] + (x + 1) / 2) / panels).ravel(),
+        np.tile(w / (2 * panels), panels),
+    )
+
+
+def _panels(narrowest: float) -> int:
+    """Panels that the substitution's range takes when its scale is ``narrowest``."""
+    return max(1, math.ceil(math.asinh(_REACH / narrowest) / _PANEL))
+
+
+def _rule(cuts: Array, scale: Array, panels: int) -> tuple[Array, Array]:
+    """Nodes and weights, each (..., 2 K panels _NODES), with sum w g(z) = E g(Z).
+
+    ``cuts`` (..., K), ascending: where g may be rough; ``scale`` (...): the width of its features.
+    """
+    x, w = _legendre(panels)
+    cuts = np.clip(cuts, -_REACH, _REACH)
+    edge = np.full_like(cuts[..., :1], _REACH)
+    middle = (cuts[..., 1:] + cuts[..., :-1]) / 2
+    lengths = np.stack(
+        [
+            cuts - np.concatenate([-edge, middle], axis=-1),
+            np.concatenate([middle, edge], axis=-1) - cuts,
+        ],
+        axis=-1,
+    )
+    a = scale[..., None, None, None]
+    span = np.arcsinh(lengths[..., None] / a)
+    t = span * x
+    side = np.array([-1.0, 1.0])[:, None]
+    z = cuts[..., None, None] + side * a * np.sinh(t)
+    weight = span * w * a * np.cosh(t) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+    flat = (*cuts.shape[:-1], -1)
+    return z.reshape(flat), weight.reshape(flat)
+
+
+def _cuts(kinks: Sequence[float]) -> Array:
+    """The kinks and the origin, where functions of |z| are rough, ascending."""
+    if not np.all(np.isfinite(kinks)):
+        raise ValueError(f"kinks={kinks!r}: must be finite")
+    return np.array(sorted({0.0, *kinks}))
+
+
+def _at_scale(cuts: Array, mean: Array, deviation: Array) -> Array:
+    """Where ``mean + deviation z`` meets the cuts: (..., K); far outside where it never does."""
+    distance = cuts - mean[..., None]
+    far = np.copysign(2 * _REACH, distance)
+    safe = np.maximum(deviation[..., None], np.abs(distance) / (2 * _REACH))
+    return np.where(distance == 0, 0.0, np.divide(distance, safe, out=far, where=safe > 0))
+
+
+def expectation(f: Elementwise, q: ArrayLike, kinks: Sequence[float] = ()) -> Array:
+    """E f(sqrt(q) Z) with Z ~ N(0, 1), elementwise over ``q``.
+
+    ``f``: elementwise on float64 arrays, with features no narrower than 1 apart from jumps of
+    itself or its derivatives at ``kinks`` and at 0, growing at most like a power.
+    For the squares of the catalogue's activations and of their derivatives the relative error is
+    below 1e-10 for q from 1e-8 to 1e4; at q = 0 the value is f(0), and what overflows is inf.
+    Raises ValueError if q is negative or not finite.
+    """
+    variances = nonnegative("q", q)
+    flat = np.sqrt(variances).reshape(-1)
+    cuts = _cuts(kinks)
+    result = np.empty_like(flat)
+    panels = _panels(1 / max(1.0, float(flat.max(initial=0.0))))
+    step = max(1, _BLOCK // (2 * cuts.size * panels * _NODES))
+    for start in range(0, flat.size, step):
+        s = flat[start : start + step]
+        narrow = 1 / np.maximum(s, 1)
+        z, weight = _rule(_at_scale(cuts, np.zeros_like(s), s), narrow, panels)
+        with np.errstate(over="ignore"):
+            result[start : start + step] = np.sum(weight * f(s[:, None] * z), axis=-1)
+    origin = flat == 0
+    if origin.any():
+        result[origin] = f(np.zeros(1))[0]
+    return _shaped(result, variances.shape)
+
+
+def _shaped(flat: Array, shape: tuple[int, ...]) -> Array:
+    """Of that shape, a numpy scalar where it is ()."""
+    shaped: Any = flat.reshape(shape)
+    result: Array = shaped[()]
+    return result
+
+
+def expectation2(
+    f: Elementwise, q1: ArrayLike, q2: ArrayLike, c: ArrayLike, kinks: Sequence[float] = ()
+) -> Array:
+    """E f(u1) f(u2) for Gaussians of variances q1, q2 and correlation c, broadcast together.
+
+    The integral over u1 runs outside, that over u2 given u1 inside, each cut at ``kinks``; the
+    outer one also resolves the layer of width sqrt(1 - c^2) that a kink leaves at c near 1.
+    The error is below 1e-10 sqrt(E f(u1)^2 E f(u2)^2) for q from 1e-8 to 1e4 and every c; beyond
+    q = 1e16 what f does within distance 1 of its cuts is not resolved.
+    Raises ValueError if q1 or q2 is negative, |c| > 1, or any is not finite.
+    """
+    first, second = nonnegative("q1", q1), nonnegative("q2", q2)
+    correlation = np.asarray(c, dtype=np.float64)
+    if not np.all(np.abs(correlation) <= 1):
+        raise ValueError(f"c={c!r}: must lie in [-1, 1]")
+    first, second, correlation = np.broadcast_arrays(first, second, correlation)
+    cuts = _cuts(kinks)
+    columns = (np.sqrt(first).ravel(), np.sqrt(second).ravel(), correlation.ravel())
+    result = np.empty(first.size)
+    rests = np.sqrt((1 - columns[2]) * (1 + columns[2]))
+    scales = np.maximum(np.minimum(1 / np.maximum(columns[0], 1), rests), _NARROWEST)
+    outside = _panels(float(scales.min(initial=1.0)))
+    spread = float((columns[1] * rests).max(initial=0.0))
+    within = _panels(1 / min(max(spread, 1.0), 1 / _NARROWEST))
+    size = 4 * cuts.size * (cuts.size + 1) * outside * within * _NODES**2
+    step = max(1, _BLOCK // size)
+    for start in range(0, first.size, step):
+        part = slice(start, start + step)
+        s1, s2, rho, rest = (column[part] for column in (*columns, rests))
+        z1, outer = _rule(_at_scale(cuts, np.zeros_like(s1), s1), scales[part], outside)
+        mean = (s2 * rho)[:, None] * z1
+        deviation = np.broadcast_to((s2 * rest)[:, None], mean.shape)
+        inside = _at_scale(cuts, mean, deviation)
+        inside = np.sort(np.concatenate([inside, np.zeros_like(mean)[..., None]], axis=-1))
+        z2, inner = _rule(inside, 1 / np.clip(deviation, 1, 1 / _NARROWEST), within)
+        with np.errstate(over="ignore"):
+            given = np.sum(inner * f(mean[..., None] + deviation[..., None] * z2), axis=-1)
+            result[part] = np.sum(outer * f(s1[:, None] * z1) * given, axis=-1)
+    return _shaped(result, first.shape)

@@ -1,0 +1,116 @@
+"""How many units saturate, and how activations are distributed, for Gaussian preactivations."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from stability.theory.quadrature import Array, nonnegative
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}={value!r}: must be finite and above 0")
+
+
+def sigmoid_threshold(eps: float) -> float:
+    """The |x| beyond which sigmoid'(x) < eps: 2 arccosh(1 / (2 sqrt(eps))), 0 from eps = 1/4.
+
+    From sigmoid'(x) = 1 / (4 cosh^2(x / 2)).  Raises ValueError if eps is not positive.
+    """
+    _check_positive("eps", eps)
+    return 2 * math.acosh(max(0.5 / math.sqrt(eps), 1.0))
+
+
+def tanh_threshold(eps: float) -> float:
+    """The |x| beyond which tanh'(x) < eps: arccosh(1 / sqrt(eps)), 0 from eps = 1.
+
+    From tanh'(x) = 1 / cosh^2(x).  Raises ValueError if eps is not positive.
+    """
+    _check_positive("eps", eps)
+    return math.acosh(max(1 / math.sqrt(eps), 1.0))
+
+
+def share_beyond(threshold: float, q: ArrayLike) -> Array:
+    """P(|x| > threshold) under N(0, q): erfc(threshold / sqrt(2 q)), of q's shape.
+
+    1 at threshold 0, and 0 at q = 0 otherwise.
+    Raises ValueError if an argument is negative or nan.
+    """
+    variance = nonnegative("q", q)
+    if not threshold >= 0:
+        raise ValueError(f"threshold={threshold!r}: must be at least 0")
+    if threshold == 0:
+        return np.ones_like(variance)
+    ratio = np.full_like(variance, np.inf)
+    np.divide(threshold, np.sqrt(2 * variance), out=ratio, where=variance > 0)
+    share: Array = special.erfc(ratio)
+    return share
+
+
+def sigmoid_saturated(q: ArrayLike, eps: float) -> Array:
+    """Share of units with sigmoid' < eps under N(0, q).  Raises ValueError as its parts do."""
+    return share_beyond(sigmoid_threshold(eps), q)
+
+
+def tanh_saturated(q: ArrayLike, eps: float) -> Array:
+    """Share of units with tanh' < eps under N(0, q).  Raises ValueError as its parts do."""
+    return share_beyond(tanh_threshold(eps), q)
+
+
+def tanh_above(q: ArrayLike, a: float) -> Array:
+    """Share of units with |tanh| > a under N(0, q).  Raises ValueError unless 0 <= a < 1."""
+    if not 0 <= a < 1:
+        raise ValueError(f"a={a!r}: must be at least 0 and below 1")
+    return share_beyond(math.atanh(a), q)
+
+
+def _standardized(x: Array, mu: float, q: float) -> Array:
+    _check_positive("q", q)
+    if not math.isfinite(mu):
+        raise ValueError(f"mu={mu!r}: must be finite")
+    return (x - mu) / math.sqrt(q)
+
+
+def _density(z: Array, q: float) -> Array:
+    return np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi * q)
+
+
+def sigmoid_cdf(y: ArrayLike, mu: float, q: float) -> Array:
+    """P(sigmoid(x) <= y), x ~ N(mu, q): ndtr((logit(y) - mu) / sqrt(q)); 0 and 1 outside [0, 1].
+
+    The logit-normal law (Aitchison & Shen 1980).
+    Raises ValueError if q is not positive or mu not finite.
+    """
+    inside = np.clip(np.asarray(y, dtype=np.float64), 0, 1)
+    share: Array = special.ndtr(_standardized(special.logit(inside), mu, q))
+    return share
+
+
+def sigmoid_pdf(y: ArrayLike, mu: float, q: float) -> Array:
+    """The density of sigmoid(x), x ~ N(mu, q): N(logit(y); mu, q) / (y (1 - y)); 0 outside (0, 1).
+
+    Raises ValueError if q is not positive or mu not finite.
+    """
+    values = np.asarray(y, dtype=np.float64)
+    inside = (values > 0) & (values < 1)
+    safe = np.where(inside, values, 0.5)
+    density = _density(_standardized(special.logit(safe), mu, q), q) / (safe * (1 - safe))
+    return np.where(inside, density, np.where(np.isnan(values), np.nan, 0.0))
+
+
+def tanh_cdf(y: ArrayLike, mu: float, q: float) -> Array:
+    """P(tanh(x) <= y), x ~ N(mu, q): ndtr((artanh(y) - mu) / sqrt(q)); 0 and 1 outside [-1, 1].
+
+    Raises ValueError if q is not positive or mu not finite.
+    """
+    return sigmoid_cdf((np.asarray(y, dtype=np.float64) + 1) / 2, 2 * mu, 4 * q)
+
+
+def tanh_pdf(y: ArrayLike, mu: float, q: float) -> Array:
+    """The density of tanh(x), x ~ N(mu, q): N(artanh(y); mu, q) / (1 - y^2); 0 outside (-1, 1).
+
+    Raises ValueError if q is not positive or mu not finite.
+    """
+    return sigmoid_pdf((np.asarray(y, dtype=np.float64) + 1) / 2, 2 * mu, 4 * q) / 2
