@@ -3,10 +3,10 @@ const PAGE = 15;
 const VALUES = new Set(["measured", "predicted", "stderr"]);
 const order = new Intl.Collator("en", { numeric: true }).compare;
 
-function shown(value, exact) {
+function shown(value) {
   if (value === null) return "";
   if (typeof value !== "number") return String(value);
-  return exact || Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
+  return Number.isInteger(value) && Math.abs(value) < 1e7 ? String(value) : String(Number(value.toPrecision(6)));
 }
 
 const missing = (value) => value === null || value === "" || value === "nan";

@@ -6,11 +6,7 @@ import pytest
 from running import Run
 
 CASES = [
-    (
-        ["experiment=matrix_prodct"],
-        "experiment='matrix_prodct': must be one of",
-        "'matrix_product'",
-    ),
+    (["experiment=instrumnt"], "experiment='instrumnt': must be one of", "'instrument'"),
     (["sed=3"], "sed=3: unknown key 'sed'", "did you mean 'seed'?"),
     (["experiment.smaples=3"], "unknown option 'smaples'", "did you mean 'samples'?"),
     (["reprot"], "'reprot': must be a verb (list, report)", "did you mean 'report'?"),
