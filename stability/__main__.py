@@ -83,7 +83,8 @@ def _main(arguments: Sequence[str]) -> int:
                     f"{nearest(verb, VERBS)}"
                 )
             return VERBS[verb](arguments[1:])
-    config.check_overrides(arguments)
+    if not any(word in ("-sc", "--shell-completion") for word in arguments):
+        config.check_overrides(arguments)
     return _hydra(_flags_first(arguments))
 
 

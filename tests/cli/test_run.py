@@ -103,6 +103,27 @@ def test_help_explains_every_experiment_and_option(stability: Run) -> None:
     assert "-m" in text
 
 
+def test_the_shell_completes_experiments_and_options(tmp_path: Path) -> None:
+    import os
+    import subprocess
+
+    script = Path(sys.executable).with_name("stability")
+    installed = subprocess.run(
+        [script, "-sc", "install=bash"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert installed.returncode == 0, installed.stderr
+    assert "complete" in installed.stdout
+    for line, word in (
+        ("stability experiment=instru", "experiment=instrument"),
+        ("stability experiment.sam", "experiment.samples="),
+    ):
+        asked = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_CWORD": "1"}
+        told = subprocess.run(
+            [script, "-sc", "query=bash"], capture_output=True, text=True, env=asked, cwd=tmp_path
+        )
+        assert word in told.stdout.split(), told
+
+
 def test_list_names_the_experiments(stability: Run) -> None:
     from stability import config
 
