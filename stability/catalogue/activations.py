@@ -65,7 +65,7 @@ _ENTRIES = (
     Activation(
         "leaky_relu",
         lambda z: functional.leaky_relu(z, _LEAK),
-        lambda z: torch.where(z > 0, 1.0, _LEAK).to(z.dtype),
+        lambda z: torch.where(z > 0, torch.ones_like(z), torch.full_like(z, _LEAK)),
         lambda z: np.where(z > 0, z, _LEAK * z),
         lambda z: np.where(z > 0, 1.0, _LEAK),
         kinks=(0.0,),

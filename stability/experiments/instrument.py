@@ -24,7 +24,7 @@ from stability.theory.finite_width import dead_probability, relu_log_norm
 from stability.theory.floating_point import FORMATS, gamma
 from stability.theory.quadrature import expectation
 
-SCALARS = 64
+SCALARS = 256
 """Draws of a number or of a small network for each draw of a matrix product."""
 SINGLE, DOUBLE = FORMATS["float32"].unit_roundoff, FORMATS["float64"].unit_roundoff
 

@@ -7,6 +7,7 @@ import mpmath as mp
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from stability import config
@@ -16,6 +17,7 @@ from stability.experiment import Context
 from stability.experiments import instrument
 from stability.experiments.instrument import TRAPS, Instrument, all_real, relative_error
 from stability.kernels import robust
+from stability.theory import quadrature
 
 SEEDS = (0, 1, 2)
 PORTABLE = [name for name, trap in TRAPS.items() if trap.portable]
@@ -138,8 +140,7 @@ def test_a_broken_primitive_fails(
 
 
 def test_a_quadrature_without_its_kinks_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    blind = instrument.expectation
-    monkeypatch.setattr(instrument, "expectation", lambda f, q, **_: blind(f, q))
+    monkeypatch.setattr(instrument, "expectation", lambda f, q, **_: quadrature.expectation(f, q))
     assert verdicts(Instrument(trap=["quadrature_kink"]).run(Context(0))) == {
         "guard_quadrature_kink": "fails",
         "traps_catch": "holds",
@@ -148,10 +149,8 @@ def test_a_quadrature_without_its_kinks_fails(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("trap", ["raw_svd", "reduced_resnet", "log_of_mean", "log_of_zero"])
 def test_a_biased_generator_fails(trap: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    normal = instrument.torch.randn
-    monkeypatch.setattr(
-        instrument.torch, "randn", lambda *args, **options: 1.5 * normal(*args, **options)
-    )
+    normal: Any = torch.randn
+    monkeypatch.setattr(torch, "randn", lambda *args, **options: 1.5 * normal(*args, **options))
     assert verdicts(Instrument(trap=[trap], samples=200).run(Context(0)))[f"guard_{trap}"] == (
         "fails"
     )

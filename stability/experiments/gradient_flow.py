@@ -1,0 +1,402 @@
+"""Gradients through depth vanish or explode at the rate that mean-field theory predicts."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stability import claims
+from stability.catalogue.activations import ACTIVATIONS
+from stability.catalogue.initializations import INITIALIZATIONS, draw_unit
+from stability.claims import Claim
+from stability.errors import InputError, check_choice, check_each, check_range
+from stability.experiment import Context, Experiment, Figure
+from stability.kernels import signal
+from stability.table import concat, mean_rows, select
+from stability.theory import meanfield
+from stability.theory.finite_width import relu_log_norm
+from stability.theory.floating_point import FORMATS, loss_depth
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+LOSSY = ("float32", "float16", "bfloat16")
+COSINE = 0.5
+"""Between the two inputs of a pair."""
+WIDTH_BIAS = 3.5
+"""Bound on |E ln|g|^2 - mean field| in units of depth / width: 2.5 for ReLU at He's scale, whose
+exact law is the widest of the catalogue's (Hanin & Nica 2019), and 1 for the next order."""
+
+
+STABLE = 3.0
+"""Decades of change over the whole depth that still count as stable: float16 keeps four above its
+smallest normal number for a gradient of order one."""
+
+
+@dataclass(frozen=True)
+class GradientFlow(Experiment):
+    """Second moments, similarity and gradients by layer, beside mean field (Schoenholz 2017)."""
+
+    title: ClassVar[str] = "Gradient flow"
+    question: ClassVar[str] = (
+        "At which rate do gradients vanish or explode through depth, and when is a format's range "
+        "used up?"
+    )
+
+    depth: list[int] = field(default_factory=lambda: [6])
+    width: list[int] = field(default_factory=lambda: [24])
+    activation: list[str] = field(default_factory=lambda: ["tanh"])
+    init: list[str] = field(default_factory=lambda: ["xavier"])
+    sigma_w: list[float] = field(default_factory=lambda: [1.0])
+    sigma_b: list[float] = field(default_factory=lambda: [0.0])
+    batch: int = 8
+    replicates: int = 4
+    dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "width", "activation", "init", "sigma_w", "sigma_b"):
+            check_each(f"experiment.{name}", getattr(self, name))
+        for depth in self.depth:
+            check_range("experiment.depth", depth, at_least=1)
+        for width in self.width:
+            check_range("experiment.width", width, at_least=1)
+        for name in self.activation:
+            check_choice("experiment.activation", name, ACTIVATIONS)
+        for name in self.init:
+            check_choice("experiment.init", name, INITIALIZATIONS)
+        for sigma in self.sigma_w:
+            check_range("experiment.sigma_w", sigma, above=0)
+        for sigma in self.sigma_b:
+            check_range("experiment.sigma_b", sigma, at_least=0)
+        check_range("experiment.batch", self.batch, at_least=2)
+        if self.batch % 2:
+            raise InputError(f"experiment.batch={self.batch!r}: must be even, inputs come in pairs")
+        check_range("experiment.replicates", self.replicates, at_least=1)
+        check_choice("experiment.dtype", self.dtype, DTYPES)
+
+    def memory(self) -> int:
+        """Bytes of one network draw: states, weights and work of the widest and deepest cell."""
+        cells = len(self.activation) * len(self.init) * len(self.sigma_w) * len(self.sigma_b)
+        width, depth = max(self.width), max(self.depth)
+        states = 2 * depth * cells * self.batch * width
+        weights = len(self.init) * depth * width * width
+        return 8 * (states + weights + 8 * cells * self.batch * width)
+
+    def _cells(self) -> list[tuple[str, str, float, float]]:
+        return list(product(self.activation, self.init, self.sigma_w, self.sigma_b))
+
+    def run(self, context: Context) -> pd.DataFrame:
+        """Rows by layer and by configuration; samples are network draws."""
+        frames: list[pd.DataFrame] = []
+        for index, width in enumerate(self.width):
+            passes = []
+            for replicate in range(self.replicates):
+                passes.append(self._measure(context, width, replicate))
+                done = index + (replicate + 1) / self.replicates
+                context.progress(done / len(self.width))
+            frames.extend(self._rows(width, passes))
+        return concat(frames)
+
+    def _measure(
+        self, context: Context, width: int, replicate: int
+    ) -> tuple[signal.Forward, dict[int, signal.Backward]]:
+        """One network draw: every configuration of this width, every depth."""
+        cells, dtype = self._cells(), DTYPES[self.dtype]
+        stds = [s * INITIALIZATIONS[init].std(width, width) for _, init, s, _ in cells]
+        weight_std = torch.tensor(stds, dtype=dtype, device=context.device)
+        bias_std = torch.tensor([b for *_, b in cells], dtype=dtype, device=context.device)
+        laws = [INITIALIZATIONS[init].law for _, init, _, _ in cells]
+        weights, biases = [], []
+        for layer in range(1, max(self.depth) + 1):
+            units = {
+                law: draw_unit(
+                    law, (width, width), context.generator("weights", law, width, replicate, layer)
+                ).to(dtype)
+                for law in dict.fromkeys(laws)
+            }
+            shared = len(units) == 1
+            weights.append(units[laws[0]] if shared else torch.stack([units[x] for x in laws]))
+            source = context.generator("bias", width, replicate, layer)
+            biases.append(torch.randn(width, generator=source, device=context.device).to(dtype))
+        inputs = self._inputs(context, width, replicate).to(dtype)
+        passed = signal.forward(
+            inputs, weights, biases, weight_std, bias_std,
+            [ACTIVATIONS[a].forward for a, *_ in cells],
+        )  # fmt: skip
+        back = {}
+        for depth in self.depth:
+            source = context.generator("gradient", width, replicate, self.batch)
+            top = torch.randn(self.batch, width, generator=source, device=context.device)
+            top = top.double() / torch.linalg.vector_norm(top.double())
+            back[depth] = signal.backward(
+                passed, depth, top.to(dtype), weights, weight_std,
+                [ACTIVATIONS[a].derivative for a, *_ in cells],
+            )  # fmt: skip
+        return passed, back
+
+    def _inputs(self, context: Context, width: int, replicate: int) -> torch.Tensor:
+        """Rows of mean square 1; rows 2i and 2i+1 have the cosine ``COSINE`` (1 at width 1)."""
+        source = context.generator("inputs", width, replicate, self.batch)
+        drawn = torch.randn(self.batch, width, generator=source, device=context.device).double()
+        first = torch.nn.functional.normalize(drawn[0::2], dim=-1)
+        rest = drawn[1::2] - (drawn[1::2] * first).sum(-1, keepdim=True) * first
+        rest = torch.nn.functional.normalize(rest, dim=-1)
+        second = COSINE * first + math.sqrt(1 - COSINE**2) * rest
+        second = torch.nn.functional.normalize(second, dim=-1)
+        return torch.stack([first, second], dim=1).reshape(self.batch, width) * math.sqrt(width)
+
+    def _rows(
+        self, width: int, passes: list[tuple[signal.Forward, dict[int, signal.Backward]]]
+    ) -> Iterator[pd.DataFrame]:
+        """The rows of one width; samples are network draws."""
+        two = math.log10(2)
+        for c, (activation, init, sigma_w, sigma_b) in enumerate(self._cells()):
+            entry = ACTIVATIONS[activation]
+            gain = sigma_w * INITIALIZATIONS[init].std(width, width) * math.sqrt(width)
+            for depth in self.depth:
+                cell: dict[str, Any] = {
+                    "width": width, "depth": depth, "activation": activation, "init": init,
+                    "sigma_w": sigma_w, "sigma_b": sigma_b,
+                }  # fmt: skip
+                layer = np.arange(1, depth + 1)
+                q1 = gain**2 + sigma_b**2
+                q = meanfield.variances(depth, q1, entry.phi, gain, sigma_b, entry.kinks)
+                following = meanfield.variance_map(q, entry.phi, 1.0, 0.0, entry.kinks)
+                chis = meanfield.chi(q, entry.dphi, gain, entry.kinks)
+                c1 = (gain**2 * COSINE + sigma_b**2) / q1
+                similar = meanfield.correlations(
+                    depth, q1, c1, entry.phi, gain, sigma_b, entry.kinks
+                )
+                with np.errstate(divide="ignore"):
+                    steps = np.log10(chis)
+                above = np.concatenate([np.cumsum(steps[:0:-1])[::-1], [0.0]])
+                slope = steps[1:].mean() / 2 if depth > 1 else np.nan
+                with np.errstate(divide="ignore"):
+                    before = np.concatenate([[1.0], following[:-1]])
+                    dw = above + steps - 2 * math.log10(gain) + np.log10(width * before)
+                forward = [p for p, _ in passes]
+                back = [b[depth] for _, b in passes]
+                z2 = np.stack([2 * two * p.log2_z[:depth, c].cpu().numpy() for p in forward])
+                h2 = np.stack([2 * two * p.log2_h[:depth, c].cpu().numpy() for p in forward])
+                gh = np.stack([2 * two * b.log2_h[:, c].cpu().numpy() for b in back])
+                gw = np.stack([2 * two * b.log2_w[:, c].cpu().numpy() for b in back])
+                plain = np.stack([2 * two * b.plain_h[:, c].cpu().numpy() for b in back])
+                cosine = np.stack([p.cosine[:depth, c].cpu().numpy() for p in forward])
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    log_q, log_h = np.log10(q), np.log10(following)
+                yield mean_rows("log10_preactivation_moment", z2, log_q, **cell, layer=layer)
+                yield mean_rows("log10_activation_moment", h2, log_h, **cell, layer=layer)
+                yield mean_rows("similarity", cosine, similar, **cell, layer=layer)
+                yield mean_rows("log10_gradient_h_squared", gh, above, **cell, layer=layer)
+                yield mean_rows("log10_gradient_w_squared", gw, dw, **cell, layer=layer)
+                yield mean_rows("plain_float32_log10_gradient_h_squared", plain, above, **cell,
+                                layer=layer)  # fmt: skip
+                if depth > 1:
+                    with np.errstate(invalid="ignore"):
+                        slopes = (gh[:, 0] - gh[:, -1]) / (2 * (depth - 1))
+                    change = float(slopes.mean()) * (depth - 1)
+                    yield mean_rows(
+                        "gradient_decades_per_layer", slopes, slope, **cell, verdict=verdict(change)
+                    )
+                    for name in LOSSY:
+                        yield mean_rows("gradient_loss_depth", lost(slopes, name),
+                                        lost([slope], name)[0], **cell, format=name)  # fmt: skip
+
+    @staticmethod
+    def claims(table: pd.DataFrame) -> list[Claim]:
+        """The rates, the moments, the weight gradients, and ReLU's exact law."""
+        made = []
+        rate = finite(select(table, "gradient_decades_per_layer"))
+        if not rate.empty:
+            width = rate["width"].to_numpy(float)
+            made.append(
+                claims.statistical(
+                    "gradient_rate",
+                    "The gradient grows by log10(chi_1) / 2 decades a layer, chi_1 = sigma_w^2 "
+                    f"E phi'(z)^2 along the mean-field recursion, within {WIDTH_BIAS} / (2 ln 10 "
+                    "width) for finite width.",
+                    "Schoenholz et al. 2017, sec. 3; Hanin & Nica 2019",
+                    rate,
+                    resolution=0.1 + 0.5 * np.abs(rate["predicted"].to_numpy()),
+                    bias=WIDTH_BIAS / (2 * math.log(10) * width),
+                )
+            )
+        for quantity, name, statement, source in (
+            ("log10_preactivation_moment", "forward_moment",
+             "The second moment of the preactivations follows the variance map",
+             "Poole et al. 2016, eq. 3"),
+            ("log10_gradient_w_squared", "weight_gradient",
+             "|dL/dW|^2 is the product of the forward and the backward second moments",
+             "Glorot & Bengio 2010, eq. 6"),
+        ):  # fmt: skip
+            rows = finite(select(table, quantity))
+            if rows.empty:
+                continue
+            span = rows["depth"].to_numpy(float) / rows["width"].to_numpy(float)
+            made.append(
+                claims.statistical(
+                    name,
+                    f"{statement}, within {WIDTH_BIAS} depth / width in its logarithm.",
+                    source,
+                    rows,
+                    resolution=np.inf,
+                    bias=WIDTH_BIAS * span / math.log(10),
+                )
+            )
+        relu = finite(select(table, "log10_activation_moment", activation="relu", sigma_b=0.0))
+        relu = relu[relu["init"].isin(GAUSSIAN)]
+        if not relu.empty:
+            made.append(exact_relu(relu))
+        return made
+
+    @staticmethod
+    def answer(table: pd.DataFrame) -> str:
+        """The extreme rates and the one nearest to stable."""
+        rate = select(table, "gradient_decades_per_layer").dropna(subset=["measured"])
+        if rate.empty:
+            return "With one layer there is no rate: take a depth of at least 2."
+        deepest = rate[rate["depth"] == rate["depth"].max()]
+        deepest = deepest[deepest["width"] == deepest["width"].max()]
+        low, high = (
+            deepest.loc[deepest["measured"].idxmin()],
+            deepest.loc[deepest["measured"].idxmax()],
+        )
+        near = deepest.loc[deepest["measured"].abs().idxmin()]
+        return (
+            f"At width {low['width']} and depth {low['depth']}, gradients change by "
+            f"{low['measured']:.3f} decades a layer ({low['activation']}, {low['init']}; predicted "
+            f"{low['predicted']:.3f}) to {high['measured']:+.3f} ({high['activation']}, "
+            f"{high['init']}; predicted {high['predicted']:+.3f}); nearest to stable is "
+            f"{near['activation']} with {near['init']}: {near['measured']:+.4f}; "
+            f"{(rate['verdict'] == 'vanishing').sum()} of {len(rate)} configurations vanish, "
+            f"{(rate['verdict'] == 'exploding').sum()} explode."
+        )
+
+    @staticmethod
+    def figures(table: pd.DataFrame) -> list[Figure]:
+        """Gradients by layer; measured against predicted rates."""
+        return [by_layer(table), rates(table)]
+
+
+def verdict(change: float) -> str:
+    """What ``change`` decades of gradient from the top layer to the first amount to."""
+    if change < -STABLE:
+        return "vanishing"
+    return "exploding" if change > STABLE else "stable"
+
+
+def lost(rates: Any, name: str) -> list[float]:
+    """The depths at which format ``name`` loses a unit gradient; 0 where it is dead already."""
+    dead = [not rate > -np.inf for rate in rates]
+    return [
+        0.0 if none else float(loss_depth(rate, 0.0, FORMATS[name]))
+        for rate, none in zip(rates, dead, strict=True)
+    ]
+
+
+GAUSSIAN = [name for name, entry in INITIALIZATIONS.items() if entry.law == "gaussian"]
+
+
+def finite(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose measurement and prediction are both finite, or differ in being so."""
+    measured, predicted = rows["measured"].to_numpy(), rows["predicted"].to_numpy()
+    both = ~np.isfinite(measured) & ~np.isfinite(predicted)
+    return rows[~both]
+
+
+def exact_relu(rows: pd.DataFrame) -> Claim:
+    """ReLU without biases: E ln(|h^l|^2 / n) is exact at any width, given one unit alive."""
+    exact = []
+    for row in rows.itertuples():
+        scale = INITIALIZATIONS[str(row.init)].std(int(row.width), int(row.width))
+        gain = float(row.sigma_w) * scale * math.sqrt(int(row.width))
+        exact.append(int(row.layer) * relu_log_norm(int(row.width), gain)[0] / math.log(10))
+    return claims.statistical(
+        "relu_exact",
+        "For ReLU without biases the mean of ln|h|^2 falls by E psi(K/2) + ln(...) a layer, K the "
+        "number of active units: exact at any width, below the mean field by 2.5 / width.",
+        "Hanin & Nica 2019",
+        rows.assign(predicted=exact),
+        resolution=np.inf,
+    )
+
+
+def _label(row: Any) -> str:
+    extra = "" if row.sigma_w == 1 else f" σw={row.sigma_w:g}"
+    return f"{row.init}{extra}" + ("" if row.sigma_b == 0 else f" σb={row.sigma_b:g}")
+
+
+def by_layer(table: pd.DataFrame) -> Figure:
+    """Squared gradient norm against layer at the deepest and widest, a panel an activation."""
+    from stability.plotting import FAINT, MARKERS, PALETTE, canvas
+
+    rows = select(table, "log10_gradient_h_squared")
+    rows = rows[rows["depth"] == rows["depth"].max()]
+    rows = rows[rows["width"] == rows["width"].max()]
+    rows = rows.assign(label=[_label(row) for row in rows.itertuples()])
+    names = list(dict.fromkeys(rows["activation"]))
+    columns = min(3, len(names))
+    figure, axes = canvas(columns, -(-len(names) // columns), sharex=True)
+    for ax in axes.flat[len(names) :]:
+        ax.set_visible(False)
+    for ax, name in zip(axes.flat, names, strict=False):
+        panel = rows[rows["activation"] == name]
+        for i, (label, part) in enumerate(panel.groupby("label", sort=False)):
+            color = PALETTE[i % len(PALETTE)]
+            ax.plot(part["layer"], part["predicted"] / 2, color=color)
+            step = max(1, len(part) // 12)
+            shown = part.iloc[::step]
+            ax.plot(shown["layer"], shown["measured"] / 2, MARKERS[i % len(MARKERS)], color=color,
+                    label=label)  # fmt: skip
+        bottom = ax.get_ylim()[0]
+        for format_name in ("float16", "float32"):
+            floor = math.log10(FORMATS[format_name].smallest_subnormal)
+            if floor > bottom:
+                ax.axhline(floor, color=FAINT, lw=1.2, ls="--", zorder=0)
+                ax.annotate(f"{format_name} is 0", (0.02, floor), xycoords=("axes fraction", "data"),
+                            ha="left", va="top", fontsize=8)  # fmt: skip
+        ax.set(title=name, xlabel="layer")
+    axes[0, 0].set_ylabel("log10 |dL/dh|, decades")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
+    depth, width = rows["depth"].iloc[0], rows["width"].iloc[0]
+    lowest = rows.loc[rows["measured"].idxmin()]
+    return Figure(
+        "by_layer",
+        f"The gradient's norm from the top layer (right, norm 1) down to the first, depth {depth}, "
+        f"width {width}: marks are means over network draws, lines the mean-field prediction.",
+        f"Gradient norms by layer at depth {depth}; the smallest, {lowest['activation']} with "
+        f"{lowest['init']}, falls to 10^{lowest['measured'] / 2:.1f}.",
+        figure,
+    )
+
+
+def rates(table: pd.DataFrame) -> Figure:
+    """Measured against predicted decades of gradient a layer, every configuration a mark."""
+    import seaborn as sns
+
+    from stability.plotting import canvas
+
+    rows = select(table, "gradient_decades_per_layer").dropna(subset=["measured", "predicted"])
+    rows = rows[np.isfinite(rows["measured"])]
+    figure, axes = canvas(1)
+    ax = axes[0, 0]
+    if not rows.empty:
+        plain = rows.assign(width=rows["width"].astype(str), depth=rows["depth"].astype(str))
+        sns.scatterplot(plain, x="predicted", y="measured", hue="activation", style="init", ax=ax,
+                        s=45)  # fmt: skip
+        ends = [rows["predicted"].min(), rows["predicted"].max()]
+        ax.plot(ends, ends, color="#8a8a8a", zorder=0)
+        sns.move_legend(ax, "upper left", bbox_to_anchor=(1.01, 1))
+    ax.set(xlabel="predicted decades a layer", ylabel="measured decades a layer")
+    worst = (rows["measured"] - rows["predicted"]).abs().max()
+    return Figure(
+        "rates",
+        "Every configuration of depth, width, activation and initialization: the line is equality. "
+        "Left of zero gradients vanish, right of it they explode.",
+        f"{len(rows)} configurations; the largest deviation is {worst:.3f} decades a layer.",
+        figure,
+    )
