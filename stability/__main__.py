@@ -172,12 +172,11 @@ def _hydra(arguments: Sequence[str]) -> int:
             if not (folder / "members").exists():
                 shutil.rmtree(folder, ignore_errors=True)
         raise _refusals[0]
-    if len(_results) > 1 or any(word in ("-m", "--multirun") for word in arguments):
+    if _results and any(word in ("-m", "--multirun") for word in arguments):
         from stability.run import tally
 
-        if _results:
-            print(f"{len(_results)} jobs finished")
-            print(tally(list(dict.fromkeys(_results)))[0])
+        print(f"{len(_results)} jobs finished")
+        print(tally(list(dict.fromkeys(_results)))[0])
     return 0
 
 

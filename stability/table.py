@@ -23,7 +23,7 @@ def rows(
     predicted: ArrayLike = np.nan,
     stderr: ArrayLike = 0.0,
     n_samples: ArrayLike = 1,
-    **factors: ArrayLike,
+    **factors: Any,
 ) -> pd.DataFrame:
     """Rows of one quantity, built column by column.
 
@@ -47,7 +47,7 @@ def mean_rows(
     quantity: str,
     samples: ArrayLike,
     predicted: ArrayLike = np.nan,
-    **factors: ArrayLike,
+    **factors: Any,
 ) -> pd.DataFrame:
     """Rows of the mean of ``samples`` over axis 0 (independent replicates) with its standard error.
 

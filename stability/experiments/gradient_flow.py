@@ -352,11 +352,11 @@ def by_layer(table: pd.DataFrame) -> Figure:
             ax.plot(shown["layer"], shown["measured"] / 2, MARKERS[i % len(MARKERS)], color=color,
                     label=label)  # fmt: skip
         bottom = ax.get_ylim()[0]
-        for format_name in ("float16", "float32"):
-            floor = math.log10(FORMATS[format_name].smallest_subnormal)
+        for kind in ("float16", "float32"):
+            floor = math.log10(FORMATS[kind].smallest_subnormal)
             if floor > bottom:
                 ax.axhline(floor, color=FAINT, lw=1.2, ls="--", zorder=0)
-                ax.annotate(f"{format_name} is 0", (0.02, floor), xycoords=("axes fraction", "data"),
+                ax.annotate(f"{kind} is 0", (0.02, floor), xycoords=("axes fraction", "data"),
                             ha="left", va="top", fontsize=8)  # fmt: skip
         ax.set(title=name, xlabel="layer")
     axes[0, 0].set_ylabel("log10 |dL/dh|, decades")

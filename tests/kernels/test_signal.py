@@ -53,12 +53,16 @@ def test_every_gradient_agrees_with_autograd(depth: int) -> None:
             states.append(state)
         (states[-1] * top).sum().backward()
         for layer in range(1, depth + 1):
-            h, w = states[layer].grad, scaled[layer - 1].grad
-            assert h is not None
-            assert w is not None
+            state_grad, weight_grad = states[layer].grad, scaled[layer - 1].grad
+            assert state_grad is not None
+            assert weight_grad is not None
             # Each layer rounds (WIDTH + 3) times; the activations' derivatives keep 13 digits.
-            assert back.log2_h[layer - 1, c] == pytest.approx(math.log2(h.norm()), abs=1e-11)
-            assert back.log2_w[layer - 1, c] == pytest.approx(math.log2(w.norm()), abs=1e-11)
+            assert back.log2_h[layer - 1, c] == pytest.approx(
+                math.log2(state_grad.norm()), abs=1e-11
+            )
+            assert back.log2_w[layer - 1, c] == pytest.approx(
+                math.log2(weight_grad.norm()), abs=1e-11
+            )
 
 
 def test_forward_statistics_are_those_of_the_plain_network() -> None:

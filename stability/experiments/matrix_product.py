@@ -1,0 +1,1006 @@
+"""Products of random matrices: how they grow, flatten, overflow, and where arithmetic gives out."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import special
+
+from stability import claims
+from stability.catalogue.ensembles import ENSEMBLES, Ensemble
+from stability.claims import Claim
+from stability.errors import InputError, check_choice, check_each, check_range
+from stability.experiment import Context, Experiment, Figure
+from stability.kernels.products import (
+    PlainProduct,
+    QRProduct,
+    ScaledProduct,
+    log_smallest_by_svd,
+    wide,
+)
+from stability.table import concat, mean_rows, rows, select
+from stability.theory import products as theory
+from stability.theory.floating_point import FORMATS
+from stability.theory.products import LogLaw
+
+Frames = list[pd.DataFrame]
+
+DTYPES = {name: getattr(torch, name) for name in FORMATS}
+BLOCK, PLAIN, SVD, SVD_SAMPLES = 2**16, 2**20, 2**14, 256
+"""Matrix entries a block of samples has, and up to which the costly measures take samples."""
+D2L_N, D2L_FACTORS = 4, 101
+D2L_PUBLISHED = {"notebook": 23.763, "slides": 23.729}
+"""log10 of the Frobenius norms of the matrices that D2L (sec. 5.4.1.2) prints."""
+LEVELS = (0.005, 0.025, 0.25, 0.5, 0.75, 0.975, 0.995)
+FOURTH_MOMENT = 8
+"""The fewest samples whose fourth moment gives a standard error."""
+UNIVERSAL = 16
+"""The smallest order for which a law of independent entries is predicted from its kurtosis."""
+NORM_BIAS, STD_BIAS, ENTRY_BIAS = 0.1, 0.1, 0.2
+"""What the interpolated laws may err by, in natural logarithms: mean, deviation, largest entry."""
+SKEW, D2L_BIAS = 0.03, 0.15
+"""Errors of the normal law: of a probability, and of a quantile in decades."""
+LN10 = math.log(10)
+
+
+def marks(length: int) -> list[int]:
+    """The prefixes that are measured: 1 to 100, then 5 % apart, and ``length`` itself."""
+    ladder, last = list(range(1, min(length, 100) + 1)), 100
+    while (last := math.ceil(1.05 * last)) < length:
+        ladder.append(last)
+    return ladder if ladder[-1] == length else [*ladder, length]
+
+
+def block_size(n: int) -> int:
+    """Samples drawn together."""
+    return max(1, min(1024, BLOCK // n**2))
+
+
+def costly_samples(n: int, samples: int) -> int:
+    """Samples of the QR iteration and of the plain products."""
+    return min(samples, max(16, PLAIN // n**2))
+
+
+def svd_samples(n: int, samples: int) -> int:
+    """Samples whose raw product is decomposed after each factor."""
+    return min(samples, SVD_SAMPLES, max(32, SVD // n**2))
+
+
+class Moments:
+    """Mean and standard deviation of many samples, with their standard errors, block by block.
+
+    Power sums about the first block's mean, in float64; infinities give inf and nan.
+    """
+
+    def __init__(self) -> None:
+        self.count, self._centre, self._sums = 0, np.zeros(()), np.zeros(())
+
+    def add(self, values: np.ndarray[Any, Any]) -> None:
+        """Take in ``values`` (B, ...)."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            if self.count == 0:
+                self._centre = np.nan_to_num(values.mean(axis=0), posinf=0.0, neginf=0.0)
+                self._sums = np.zeros((4, *values.shape[1:]))
+            deviation = values - self._centre
+            self._sums += np.stack([(deviation**p).sum(axis=0) for p in (1, 2, 3, 4)])
+        self.count += len(values)
+
+    def frames(self, name: str, mean: Any, std: Any, shift: Any = 0.0, **factors: Any) -> Frames:
+        """Rows ``name`` and ``name``_std with their predictions; ``shift`` is added to the mean."""
+        n = self.count
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            m1, m2, m3, m4 = self._sums / n
+            second = np.maximum(m2 - m1**2, 0.0)
+            fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
+            spread = np.sqrt(second * n / (n - 1))
+            # Var s = (mu_4 - mu_2^2) / (4 mu_2 N), of first order in 1 / N.
+            error = np.sqrt(np.maximum(fourth - second**2, 0.0) / (4 * n * second))
+        error = np.where(second > 0, error, 0.0)
+        error = np.where(np.isfinite(spread) & (n >= FOURTH_MOMENT), error, np.nan)
+        return [
+            rows(name, self._centre + m1 + shift, mean, spread / math.sqrt(n), n, **factors),
+            rows(f"{name}_std", spread, std, error, n, **factors),
+        ]
+
+
+@dataclass(frozen=True)
+class _Theory:
+    """What is known of an ensemble at order n; nan where nothing is."""
+
+    entry: Ensemble
+    n: int
+
+    @property
+    def orthogonal(self) -> bool:
+        return self.entry.name == "orthogonal"
+
+    @property
+    def _shift(self) -> float:
+        excess = self.entry.excess
+        return 0.0 if excess is None else theory.kurtosis_shift(self.n, excess)
+
+    @property
+    def _known(self) -> float:
+        return 1.0 if self.entry.excess is None or self.n >= UNIVERSAL else math.nan
+
+    def scale(self, sigma: str) -> float:
+        """The number that an option ``sigma`` means."""
+        if sigma != "critical":
+            return float(sigma)
+        if self.orthogonal:
+            return 1.0
+        return theory.critical_sigma(self.n, self.entry.complex) * math.exp(-self._shift)
+
+    def spectrum(self, scale: float) -> Any:
+        """lambda_k + ln scale, k = 1..n."""
+        if self.orthogonal:
+            return np.full(self.n, math.log(scale))
+        known = theory.lyapunov_spectrum(self.n, scale, self.entry.complex)
+        if self.entry.excess is None:
+            return known
+        first = np.arange(self.n) == 0
+        return np.where(first, known + self._shift, np.nan) * self._known
+
+    def variance(self) -> Any:
+        """Of ln R_kk a factor."""
+        if self.orthogonal:
+            return np.zeros(self.n)
+        known = theory.lyapunov_variance(self.n, self.entry.complex)
+        return known if self.entry.excess is None else np.full(self.n, np.nan)
+
+    def vector(self, factors: int, scale: float) -> LogLaw:
+        """Of ln ||P e_1||."""
+        if self.orthogonal:
+            return LogLaw(factors * math.log(scale), 0.0)
+        law = theory.vector_growth(self.n, factors, scale, self.entry.complex)
+        known = self._known if self.entry.excess is None else math.nan
+        return LogLaw((law.mean + factors * self._shift) * self._known, law.std * known)
+
+    def norm(self, factors: int, scale: float) -> LogLaw:
+        """Of ln ||P||_F."""
+        if self.orthogonal:
+            return LogLaw(factors * math.log(scale) + math.log(self.n) / 2, 0.0)
+        law = theory.frobenius_norm(self.n, factors, scale, self.entry.complex)
+        known = self._known if self.entry.excess is None else math.nan
+        return LogLaw((law.mean + factors * self._shift) * self._known, law.std * known)
+
+    def crossing(self, factors: int, scale: float, log_limit: float, side: int) -> float:
+        """P(the largest entry has passed ``log_limit``), upwards (side 1) or downwards (-1)."""
+        if self.entry.complex or self.entry.excess is not None:
+            return math.nan
+        if self.orthogonal:
+            top = theory.largest_normal(self.n**2)
+            mean = factors * math.log(scale) + top.mean - math.log(self.n) / 2
+            law, drift = LogLaw(mean, 0.0), math.log(scale)
+        else:
+            law = theory.largest_entry(self.n, factors, scale)
+            drift = float(theory.lyapunov_spectrum(self.n, scale)[0])
+        mirrored = LogLaw(side * law.mean, law.std)
+        return theory.crossing_probability(mirrored, factors, side * drift, side * log_limit)
+
+    def condition(self, factors: int) -> float:
+        """Of ln(sigma_max / sigma_min), where the ends of the spectrum are apart."""
+        if self.orthogonal:
+            return 0.0
+        if self.entry.excess is not None:
+            return math.nan
+        apart = theory.is_separated(self.n, factors, self.entry.complex)
+        return theory.log_condition(self.n, factors, self.entry.complex) if apart else math.nan
+
+
+@dataclass(frozen=True)
+class MatrixProduct(Experiment):
+    """A product of L random matrices grows as e^(lambda_1 L) and tends to rank one."""
+
+    n: list[int] = field(default_factory=lambda: [4])
+    length: int = 40
+    samples: int = 64
+    ensemble: list[str] = field(default_factory=lambda: ["gaussian"])
+    sigma: list[str] = field(default_factory=lambda: ["1"])
+    dtype: list[str] = field(default_factory=lambda: ["float32", "float16"])
+
+    title: ClassVar[str] = "Matrix products"
+    question: ClassVar[str] = (
+        "How fast do products of random matrices grow, and after how many factors does each "
+        "floating-point format give out?"
+    )
+
+    def __post_init__(self) -> None:
+        check_each("experiment.n", self.n)
+        for n in self.n:
+            check_range("experiment.n", n, at_least=2)
+        check_range("experiment.length", self.length, at_least=1)
+        check_range("experiment.samples", self.samples, at_least=2)
+        for option, known in (("ensemble", ENSEMBLES), ("dtype", DTYPES)):
+            values = getattr(self, option)
+            check_each(f"experiment.{option}", values)
+            for value in values:
+                check_choice(f"experiment.{option}", value, known)
+        object.__setattr__(self, "sigma", [_canonical(value) for value in self.sigma])
+        check_each("experiment.sigma", self.sigma)
+
+    def memory(self) -> int:
+        """Torch itself, the matrices of a block in every format, and the samples that are kept."""
+        block = max(block_size(n) * n**2 for n in self.n)
+        width = 16 if any(ENSEMBLES[name].complex for name in self.ensemble) else 8
+        plain = len(self.sigma) * len(self.dtype)
+        kept = max(costly_samples(n, self.samples) * (n + 8) for n in self.n)
+        moments = 16 * 8 * len(marks(self.length)) * (1 + len(self.sigma)) * (1 + len(self.dtype))
+        table = (
+            400
+            * len(self.n)
+            * len(self.ensemble)
+            * len(self.sigma)
+            * (len(marks(self.length)) * (4 + 2 * len(self.dtype)) + 4 * max(self.n))
+        )
+        wide_marks = 4 * 8 * max(block_size(n) for n in self.n) * len(marks(self.length))
+        return 2**27 + width * block * (24 + plain) + 32 * kept + moments + wide_marks + table
+
+    def run(self, context: Context) -> pd.DataFrame:
+        """All measures of every ensemble and order; a scale sigma only moves logarithms."""
+        frames: Frames = []
+        work = {n: self.length * self.samples * (n**3 + 64 * n**2 + 256) for n in self.n}
+        total, done = len(self.ensemble) * sum(work.values()), 0
+        for name in self.ensemble:
+            for n in self.n:
+                share = _Share(context, done / total, work[n] / total)
+                entry = ENSEMBLES[name]
+                frames += self._cell(context, entry, n, share)
+                frames += self._breakdown(context, entry, n)
+                if (name, n) == ("gaussian", D2L_N) and "1" in self.sigma:
+                    frames += self._d2l(context, entry)
+                done += work[n]
+        context.progress(1.0)
+        return concat(frames)
+
+    def _cell(self, context: Context, entry: Ensemble, n: int, share: "_Share") -> Frames:
+        """Growth of all samples; spectrum, condition and range of the first ones."""
+        law, prefixes = _Theory(entry, n), marks(self.length)
+        measured_at = set(prefixes)
+        scales = {sigma: law.scale(sigma) for sigma in self.sigma}
+        costly, size = costly_samples(n, self.samples), block_size(n)
+        norm, vector = Moments(), Moments()
+        grid = [(sigma, dtype) for sigma in self.sigma for dtype in self.dtype]
+        crossed = np.zeros((2, len(grid), len(prefixes)))
+        logs, conditions = [], []
+        conditioned = {m for m in prefixes if m == self.length or math.log(m, 4).is_integer()}
+        blocks = math.ceil(self.samples / size)
+        for block in range(blocks):
+            generator = context.generator("product", entry.name, n, block)
+            count = min(size, self.samples - block * size)
+            expensive = min(count, costly - block * size)
+            norms, columns, condition = [], [], []
+            for factor in range(1, self.length + 1):
+                matrix = entry.draw(size, n, generator)
+                if factor == 1:
+                    product = ScaledProduct(size, n, matrix)
+                    zero = math.sqrt(2.0**-52) if entry.singular else 0.0
+                    qr = QRProduct(size, n, matrix, every=1 if entry.singular else 4, zero=zero)
+                    plain = [
+                        PlainProduct(size, n, matrix, scales[sigma], DTYPES[dtype])
+                        for sigma, dtype in grid
+                    ]
+                product.update(matrix)
+                if expensive > 0:
+                    qr.update(matrix)
+                    for each in plain:
+                        each.update(matrix)
+                if factor not in measured_at:
+                    continue
+                norms.append(product.log2_norm())
+                columns.append(product.log2_column())
+                if expensive > 0:
+                    at = len(norms) - 1
+                    for index, each in enumerate(plain):
+                        crossed[0, index, at] += int(each.overflowed()[:expensive].sum())
+                        crossed[1, index, at] += int(each.underflowed()[:expensive].sum())
+                    if factor in conditioned:
+                        top, bottom = qr.log_extremes()
+                        condition.append(((top - bottom) / LN10)[:expensive])
+            norm.add(_numpy(norms)[:count] * math.log10(2))
+            vector.add(_numpy(columns)[:count] * math.log10(2))
+            if expensive > 0:
+                logs.append(qr.logs()[:expensive].cpu().numpy() / self.length)
+                conditions.append(_numpy(condition))
+            share((block + 1) / blocks)
+        exponents, condition_samples = np.concatenate(logs), np.concatenate(conditions)
+        cell: dict[str, Any] = {"ensemble": entry.name, "n": n}
+        frames: Frames = []
+        at_factors = np.array(prefixes)
+        for sigma, scale in scales.items():
+            labels: dict[str, Any] = {**cell, "sigma": sigma, "scale": scale}
+            shift = at_factors * math.log10(scale)
+            for moments, name, laws in (
+                (norm, "log10_norm", [law.norm(m, scale) for m in prefixes]),
+                (vector, "log10_vector", [law.vector(m, scale) for m in prefixes]),
+            ):
+                mean = np.array([one.mean for one in laws]) / LN10
+                std = np.array([one.std for one in laws]) / LN10
+                frames += moments.frames(name, mean, std, shift, **labels, factors=at_factors)
+            k, spectrum = np.arange(1, n + 1), law.spectrum(scale)
+            last = {**labels, "factors": self.length}
+            moments = Moments()
+            moments.add(exponents)
+            spread = np.sqrt(law.variance() / self.length)
+            frames += moments.frames(
+                "lyapunov_exponent", spectrum, spread, math.log(scale), **last, k=k
+            )
+            frames.append(
+                mean_rows(
+                    "log_determinant_rate",
+                    exponents.sum(axis=1) + n * math.log(scale),
+                    spectrum.sum(),
+                    **last,
+                )
+            )
+            for index, (of, dtype) in enumerate(grid):
+                if of != sigma:
+                    continue
+                form = FORMATS[dtype]
+                for row, name, limit, side in (
+                    (0, "overflow_share", form.max, 1),
+                    (1, "underflow_share", form.smallest_normal, -1),
+                ):
+                    probability = np.array(
+                        [law.crossing(m, scale, math.log(limit), side) for m in prefixes]
+                    )
+                    measured = crossed[row, index] / costly
+                    sure = np.where(np.isnan(probability), measured, probability)
+                    error = np.sqrt(sure * (1 - sure) / costly)
+                    frames.append(
+                        rows(
+                            name, measured, probability, error, costly,
+                            **labels, factors=at_factors, dtype=dtype,
+                        )
+                    )  # fmt: skip
+        ends = sorted(conditioned)
+        predicted = np.array([law.condition(m) for m in ends]) / LN10
+        frames.append(
+            mean_rows("log10_condition", condition_samples, predicted, **cell, factors=ends)
+        )
+        return frames
+
+    def _breakdown(self, context: Context, entry: Ensemble, n: int) -> Frames:
+        """sigma_min by an SVD of the product, rescaled by powers of two alone, and by QR."""
+        law = _Theory(entry, n)
+        if law.orthogonal or entry.singular:
+            return []
+        deaths = {
+            name: theory.svd_breakdown(n, 2 * FORMATS[name].unit_roundoff, entry.complex)
+            for name in ("float32", "float64")
+        }
+        factors = min(self.length, math.ceil(1.6 * deaths["float64"]))
+        count, size = svd_samples(n, self.samples), block_size(n)
+        smallest: list[Any] = []
+        for block in range(math.ceil(count / size)):
+            generator = context.generator("product", entry.name, n, block)
+            taken = min(size, count - block * size)
+            steps = []
+            for factor in range(factors):
+                matrix = entry.draw(size, n, generator)[:taken]
+                if factor == 0:
+                    qr = QRProduct(taken, n, matrix, every=1)
+                    raw = [ScaledProduct(taken, n, like) for like in (matrix, wide(matrix))]
+                qr.update(matrix)
+                for product, like in zip(raw, (matrix, wide(matrix)), strict=True):
+                    product.update(like)
+                routes = [qr.log_extremes()[1], qr.logs()[:, -1]]
+                routes += [log_smallest_by_svd(each.matrix, each.exponent) for each in raw]
+                steps.append(torch.stack(routes))
+            smallest.append(torch.stack(steps).cpu().numpy())
+        # Axes: factor, route, sample.
+        values = np.concatenate(smallest, axis=2)
+        at = np.arange(1, factors + 1)
+        exponent = float(theory.lyapunov_spectrum(n, 1.0, entry.complex)[-1])
+        half = 1.0 if entry.complex else 0.5
+        below = float(special.digamma(half * n) - special.digamma(half)) / 2
+        known = 1.0 if entry.excess is None else math.nan
+        cell: dict[str, Any] = {"ensemble": entry.name, "n": n}
+        with np.errstate(invalid="ignore"):
+            rates = values / at[:, None, None]
+        qr_rate, others = rates[:, 1].T, np.median(rates[:, [0, 2, 3]], axis=2)
+        frames = [
+            mean_rows("smallest_exponent", qr_rate, known * exponent, **cell, factors=at,
+                      method="qr"),
+            # A median: an SVD that returns 0 makes the mean -inf.
+            rows("smallest_exponent_median", others.T, known * (exponent - below / at), np.nan,
+                 count, **cell, factors=at,
+                 method=np.array([["graded"], ["svd_float32"], ["svd_float64"]])),
+        ]  # fmt: skip
+        for route, (name, death) in enumerate(deaths.items(), start=2):
+            if 1.6 * death > factors + 1:
+                continue
+            with np.errstate(invalid="ignore"):
+                wrong = ~(np.abs(values[:, route] - values[:, 0]) <= math.log(2))
+            first = np.where(wrong.any(axis=0), wrong.argmax(axis=0) + 1, factors + 1)
+            # The median's error, were the first failures normally distributed.
+            error = math.sqrt(math.pi / 2 / count) * first.std(ddof=1)
+            frames.append(
+                rows(
+                    "svd_breakdown", np.median(first), known * death, error, count,
+                    **cell, method=f"svd_{name}",
+                )
+            )  # fmt: skip
+        return frames
+
+    def _d2l(self, context: Context, entry: Ensemble) -> Frames:
+        """The book's own example: an initial 4 x 4 matrix times 100 more, whatever ``length``."""
+        count, size = costly_samples(D2L_N, self.samples), block_size(D2L_N)
+        parts = []
+        for block in range(math.ceil(count / size)):
+            generator = context.generator("product", entry.name, D2L_N, block)
+            for factor in range(D2L_FACTORS):
+                matrix = entry.draw(size, D2L_N, generator)
+                if factor == 0:
+                    product = ScaledProduct(size, D2L_N, matrix)
+                product.update(matrix)
+            both = _numpy([product.log2_norm(), product.log2_largest()])
+            parts.append(both[: min(size, count - block * size)] * math.log10(2))
+        samples = np.concatenate(parts)
+        frames = []
+        for column, name, law in (
+            (0, "d2l_log10_norm", theory.frobenius_norm(D2L_N, D2L_FACTORS)),
+            (1, "d2l_log10_entry", theory.largest_entry(D2L_N, D2L_FACTORS)),
+        ):
+            mean, std = law.mean / LN10, law.std / LN10
+            levels = np.array(LEVELS)
+            normal = special.ndtri(levels)
+            density = np.exp(-(normal**2) / 2) / math.sqrt(2 * math.pi)
+            frames.append(
+                rows(
+                    f"{name}_quantile",
+                    np.quantile(samples[:, column], levels),
+                    mean + std * normal,
+                    std * np.sqrt(levels * (1 - levels) / count) / density,
+                    count,
+                    ensemble=entry.name,
+                    n=D2L_N,
+                    factors=D2L_FACTORS,
+                    level=levels,
+                )
+            )
+            edges = np.arange(16, 34.5, 0.5)
+            share = np.histogram(samples[:, column], edges)[0] / count
+            expected = np.diff(special.ndtr((edges - mean) / std))
+            frames.append(
+                rows(
+                    f"{name}_share",
+                    share,
+                    expected,
+                    np.sqrt(expected * (1 - expected) / count),
+                    count,
+                    ensemble=entry.name,
+                    n=D2L_N,
+                    factors=D2L_FACTORS,
+                    log10_size=(edges[1:] + edges[:-1]) / 2,
+                )
+            )
+            if column == 1:
+                low, high = _d2l_band()
+                inside = (samples[:, 1] >= low) & (samples[:, 1] <= high)
+                frames.append(
+                    rows(
+                        "d2l_inside_band", inside.mean(), 0.99, math.sqrt(0.99 * 0.01 / count),
+                        count, ensemble=entry.name, n=D2L_N, factors=D2L_FACTORS,
+                    )
+                )  # fmt: skip
+        return frames
+
+    @staticmethod
+    def claims(table: pd.DataFrame) -> list[Claim]:
+        """What holds for the factors that the table has."""
+        gaussian = table[table["ensemble"].isin(["gaussian", "complex_gaussian"])]
+        made: list[Claim] = []
+
+        def judge(
+            name: str, statement: str, source: str, part: pd.DataFrame,
+            resolution: Any = None, bias: Any = 0.0,
+        ) -> None:  # fmt: skip
+            if part.empty:
+                return
+            if resolution is None:  # the standard deviation of one product
+                resolution = part["stderr"].to_numpy() * np.sqrt(part["n_samples"].to_numpy())
+            made.append(
+                claims.statistical(name, statement, source, part, resolution=resolution, bias=bias)
+            )
+
+        newman = "Newman 1986, Commun. Math. Phys. 103; complex: Forrester 2013, arXiv 1206.2001"
+        bartlett = "Bartlett's decomposition: R_kk^2 ~ chi^2_(n-k+1), independent"
+        judge(
+            "vector_growth",
+            "The mean of log10 ||P e_1|| is L lambda_1 / ln 10 at every L.",
+            newman,
+            select(gaussian, "log10_vector"),
+        )
+        part = select(gaussian, "log10_vector_std")
+        judge(
+            "vector_spread",
+            "The standard deviation of ln ||P e_1|| is sqrt(L psi_1(n/2)) / 2 at every L.",
+            newman,
+            part,
+            part["predicted"],
+        )
+        judge(
+            "norm_growth",
+            f"The mean of ln ||P||_F follows L lambda_1 and the effective rank within "
+            f"{NORM_BIAS:g}, the error of the interpolation between its exact limits.",
+            newman + "; Haar singular vectors",
+            select(gaussian, "log10_norm"),
+            bias=NORM_BIAS / LN10,
+        )
+        part = select(gaussian, "log10_norm_std")
+        part = part[part["factors"] >= 4]
+        judge(
+            "norm_spread",
+            f"From 4 factors on the standard deviation of ln ||P||_F is the predicted one within "
+            f"{100 * STD_BIAS:g} % + {STD_BIAS / 2:g}.",
+            newman + "; Haar singular vectors",
+            part,
+            part["predicted"] + STD_BIAS,
+            STD_BIAS * (part["predicted"] + 0.5 / LN10),
+        )
+        judge(
+            "lyapunov_spectrum",
+            "lambda_k = ln sigma + [ln 2 + psi((n - k + 1) / 2)] / 2 for all k, exact at any L for "
+            "the diagonals of the QR iteration.",
+            newman,
+            select(gaussian, "lyapunov_exponent"),
+        )
+        part = select(gaussian, "lyapunov_exponent_std")
+        judge(
+            "lyapunov_spread",
+            "The standard deviation of the k-th exponent is sqrt(psi_1((n - k + 1) / 2) / L) / 2.",
+            bartlett,
+            part,
+            part["predicted"],
+        )
+        judge(
+            "determinant",
+            "The exponents add up to E ln |det W|, exact at any L.",
+            bartlett,
+            select(gaussian, "log_determinant_rate"),
+        )
+        part = select(gaussian, "lyapunov_exponent", sigma="critical", k=1)
+        judge(
+            "critical",
+            "At sigma = exp(-lambda_1) the largest exponent is 0.",
+            newman,
+            part.assign(predicted=0.0),
+        )
+        part = select(gaussian, "smallest_exponent")
+        judge(
+            "smallest_exponent",
+            "The smallest exponent by QR is (ln 2 + psi(1/2)) / 2 for every n after any number of "
+            "factors (real factors; psi(1) / 2 for complex ones).",
+            newman,
+            part,
+            2 * part["stderr"] * np.sqrt(part["n_samples"]),
+        )
+        part = select(gaussian, "log10_condition").dropna(subset=["predicted"])
+        judge(
+            "condition",
+            "ln of the condition number is L (lambda_1 - lambda_n) + psi(n/2) - psi(1/2) once the "
+            f"ends of the spectrum are apart, within {NORM_BIAS:g}.",
+            newman + "; Haar singular vectors",
+            part,
+            bias=NORM_BIAS / LN10,
+        )
+        real = gaussian[gaussian["ensemble"] == "gaussian"]
+        for dtype in DTYPES:
+            part = select(real, "overflow_share", dtype=dtype)
+            judge(
+                f"overflow_{dtype}",
+                f"The share of plain {dtype} products with an inf or nan is the probability that a "
+                f"log-normal walk has passed the largest number, which may be off by {ENTRY_BIAS:g}"
+                f" in ln and by {SKEW:g} for the law's skewness.",
+                "first passage with drift; Siegmund 1985, ch. X",
+                part,
+                0.25,
+                _crossing_bias(part, 1),
+            )
+        part = select(real, "underflow_share")
+        judge(
+            "underflow",
+            "Likewise the share of products that have been below the smallest normal number.",
+            "first passage with drift; Siegmund 1985, ch. X",
+            part,
+            0.25,
+            _crossing_bias(part, -1),
+        )
+        part = select(gaussian, "svd_breakdown")
+        if not part.empty:
+            spread = [
+                float(special.digamma(half * n) - special.digamma(half)) + math.log(n)
+                for n, half in zip(
+                    part["n"], np.where(part["ensemble"] == "gaussian", 0.5, 1.0), strict=True
+                )
+            ]
+            eps = [2 * FORMATS[m.removeprefix("svd_")].unit_roundoff for m in part["method"]]
+            per_factor = -np.log(eps) / part["predicted"].to_numpy()
+            judge(
+                "svd_breakdown",
+                "An SVD of the raw product is wrong about sigma_min by more than a factor of 2 "
+                "after a median of ln(1 / eps) / (lambda_1 - lambda_n) factors, with an allowance "
+                "of [ln n + psi(n/2) - psi(1/2)] / (lambda_1 - lambda_n) for the constants.",
+                "Golub & Van Loan 2013, sec. 8.6: error of eps sigma_max",
+                part,
+                part["predicted"],
+                np.array(spread) / per_factor,
+            )
+        judge(
+            "d2l_quantiles",
+            "The quantiles of the largest entry of 101 Gaussian 4 x 4 factors are those of the "
+            f"log-normal law, within {D2L_BIAS:g} decades for its skewness.",
+            newman + "; Haar singular vectors",
+            select(table, "d2l_log10_entry_quantile"),
+            2.0,
+            D2L_BIAS,
+        )
+        low, high = _d2l_band()
+        judge(
+            "d2l_band",
+            "99 % of the products of 101 Gaussian 4 x 4 factors have their largest entry in the "
+            f"predicted band, 10^{low:.1f} to 10^{high:.1f}.",
+            newman + "; Haar singular vectors",
+            select(table, "d2l_inside_band"),
+            0.1,
+            0.005,
+        )
+        orthogonal = table[table["ensemble"] == "orthogonal"]
+        part = select(orthogonal, "lyapunov_exponent")
+        if not part.empty:
+            u = FORMATS["float32"].unit_roundoff
+            made.append(
+                claims.bounded(
+                    "orthogonal",
+                    "All exponents of orthogonal factors are ln sigma, up to 2 sqrt(n) u: their "
+                    "entries are rounded to float32, u = 2^-24.",
+                    "Weyl: |sigma_k(Q + E) - 1| <= ||E||_F <= u sqrt(n)",
+                    part,
+                    allowed=2 * np.sqrt(part["n"].to_numpy(float)) * u,
+                )
+            )
+        other = table[table["ensemble"].isin(["uniform", "rademacher"])]
+        part = select(other, "log10_norm").dropna(subset=["predicted"])
+        if not part.empty:
+            shift = [
+                abs(theory.kurtosis_shift(n, ENSEMBLES[name].excess or 0.0))
+                for n, name in zip(part["n"], part["ensemble"], strict=True)
+            ]
+            judge(
+                "universality",
+                "ln ||P||_F of other laws of entries is the Gaussian one with the shift of "
+                "lambda_1 by the kurtosis, up to as much again.",
+                "second-order expansion, no theorem",
+                part,
+                bias=(np.array(shift) * part["factors"].to_numpy(float) + NORM_BIAS) / LN10,
+            )
+        return made
+
+    @staticmethod
+    def answer(table: pd.DataFrame) -> str:
+        """Growth of one order, and where the formats give out."""
+        part = select(table, "lyapunov_exponent", k=1)
+        row = part.sort_values("n").iloc[len(part) // 2]
+        text = (
+            f"A product of {row['ensemble'].replace('_', ' ')} {row['n']} x {row['n']} matrices "
+            f"at sigma = {row['scale']:.4g} grows by e^{row['measured']:.3f} a factor"
+        )
+        if np.isfinite(row["predicted"]):
+            text += f" (predicted e^{row['predicted']:.3f})"
+        shares = select(
+            table, "overflow_share", ensemble=row["ensemble"], n=row["n"], sigma=row["sigma"]
+        )
+        given = []
+        for dtype, one in shares.groupby("dtype", sort=False):
+            over = one[one["measured"] >= 0.5]
+            when = (
+                f"after {over['factors'].min()}" if len(over) else f"not by {one['factors'].max()}"
+            )
+            given.append(f"{dtype} {when}")
+        return f"{text}. Factors at which half of the products have overflowed: {', '.join(given)}."
+
+    @staticmethod
+    def figures(table: pd.DataFrame) -> list[Figure]:
+        """Growth, spectrum, arithmetic, and the book's example."""
+        made = [_draw_growth(table), _draw_spectrum(table), _draw_arithmetic(table)]
+        if not select(table, "d2l_log10_norm_share").empty:
+            made.append(_draw_d2l(table))
+        return made
+
+
+def _d2l_band() -> tuple[float, float]:
+    """The predicted 0.5 % and 99.5 % quantiles of log10 of the book's largest entry."""
+    law = theory.largest_entry(D2L_N, D2L_FACTORS)
+    half = float(special.ndtri(0.995)) * law.std
+    return (law.mean - half) / LN10, (law.mean + half) / LN10
+
+
+def _crossing_bias(part: pd.DataFrame, side: int) -> np.ndarray[Any, Any]:
+    """By how much a share moves if the largest entry is off by ENTRY_BIAS, and SKEW."""
+    bias = np.full(len(part), SKEW)
+    for at, row in enumerate(_records(part)):
+        if 1e-9 < row.predicted < 1 - 1e-9:
+            form = FORMATS[row.dtype]
+            limit = math.log(form.max if side > 0 else form.smallest_normal)
+            law = _Theory(ENSEMBLES[row.ensemble], row.n)
+            bias[at] += max(
+                abs(law.crossing(int(row.factors), row.scale, limit + off, side) - row.predicted)
+                for off in (-ENTRY_BIAS, ENTRY_BIAS)
+            )
+    return bias
+
+
+def _sigma_words(row: Any) -> str:
+    if row["sigma"] == "critical":
+        return "critical σ"
+    return f"σ = {row['sigma']}"
+
+
+def _draw_growth(table: pd.DataFrame) -> Figure:
+    """log10 ||P||_F along the product, a panel each ensemble and sigma."""
+    import seaborn as sns
+
+    from stability.plotting import MARKERS, PALETTE, band, canvas
+
+    means = select(table, "log10_norm")
+    spreads = select(table, "log10_norm_std")
+    ensembles = list(dict.fromkeys(means["ensemble"]))[:4]
+    sigmas = list(dict.fromkeys(means["sigma"]))[:3]
+    figure, axes = canvas(len(sigmas), len(ensembles))
+    orders = sorted(set(means["n"]))[:8]
+    for (row, ensemble), (column, sigma) in (
+        (r, c) for r in enumerate(ensembles) for c in enumerate(sigmas)
+    ):
+        ax = axes[row, column]
+        for index, n in enumerate(orders):
+            chosen = {"ensemble": ensemble, "sigma": sigma, "n": n}
+            mean, spread = (
+                select(means, "log10_norm", **chosen),
+                select(spreads, "log10_norm_std", **chosen),
+            )
+            x = mean["factors"].to_numpy(float)
+            predicted, std = mean["predicted"].to_numpy(), spread["predicted"].to_numpy()
+            color = PALETTE[index]
+            band(ax, x, predicted - 2 * std, predicted + 2 * std, color)
+            sns.lineplot(x=x, y=predicted, ax=ax, color=color, errorbar=None, legend=False)
+            every = mean.iloc[:: max(1, len(mean) // 12)]
+            every = every[np.isfinite(every["measured"])]
+            sns.scatterplot(
+                x=every["factors"].to_numpy(float), y=every["measured"].to_numpy(), ax=ax,
+                color=color, marker=MARKERS[index], label=f"n = {n}", legend=False, zorder=3,
+            )  # fmt: skip
+        ax.set_title(f"{ensemble.replace('_', ' ')}, {_sigma_words({'sigma': sigma})}")
+        ax.set_xlabel("number of factors $L$")
+        ax.set_ylabel("mean of $\\log_{10}\\,\\|P_L\\|_F$" if column == 0 else "")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=8)
+    last = means[means["factors"] == means["factors"].max()]
+    words = "; ".join(
+        f"{r.ensemble}, n {r.n}, sigma {r.sigma}: {r.measured:.3g} (predicted {r.predicted:.3g})"
+        for r in _records(last)
+    )
+    return Figure(
+        "growth",
+        "The logarithm of the norm grows linearly with the number of factors. Marks: mean over the "
+        "products; line: prediction; band: two predicted standard deviations of one product.",
+        f"Mean log10 norm after {last['factors'].iloc[0]} factors. {words}.",
+        figure,
+    )
+
+
+def _draw_spectrum(table: pd.DataFrame) -> Figure:
+    """Exponents against their number, a panel each order, at the first sigma."""
+    import seaborn as sns
+
+    from stability.plotting import FAINT, MARKERS, PALETTE, band, canvas
+
+    means = select(table, "lyapunov_exponent")
+    sigma = means["sigma"].iloc[0]
+    means = means[means["sigma"] == sigma]
+    spreads = select(table, "lyapunov_exponent_std", sigma=sigma)
+    orders = sorted(set(means["n"]))[:4]
+    ensembles = list(dict.fromkeys(means["ensemble"]))[:5]
+    figure, axes = canvas(len(orders), sharey=True)
+    for column, n in enumerate(orders):
+        ax = axes[0, column]
+        for index, ensemble in enumerate(ensembles):
+            mean = select(means, "lyapunov_exponent", n=n, ensemble=ensemble)
+            std = select(spreads, "lyapunov_exponent_std", n=n, ensemble=ensemble)["predicted"]
+            x, predicted = mean["k"].to_numpy(float), mean["predicted"].to_numpy()
+            color = PALETTE[index]
+            band(ax, x, predicted - 2 * std.to_numpy(), predicted + 2 * std.to_numpy(), color)
+            sns.lineplot(x=x, y=predicted, ax=ax, color=color, errorbar=None, legend=False)
+            every = mean.iloc[(n - 1) % max(1, n // 16) :: max(1, n // 16)]
+            every = every[np.isfinite(every["measured"])]
+            sns.scatterplot(
+                x=every["k"].to_numpy(float), y=every["measured"].to_numpy(), ax=ax, color=color,
+                marker=MARKERS[index], label=ensemble.replace("_", " "), legend=False, zorder=3,
+            )  # fmt: skip
+        ax.axhline(0, color=FAINT, lw=1.2, ls="--", zorder=0)
+        ax.set_title(f"n = {n}")
+        ax.set_xlabel("number of the exponent $k$")
+        ax.set_ylabel("Lyapunov exponent $\\lambda_k$ (nats a factor)" if column == 0 else "")
+        if n <= 4:
+            ax.set_xticks(range(1, n + 1))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=5)
+    ends = means[(means["k"] == 1) | (means["k"] == means["n"])]
+    words = "; ".join(
+        f"{r.ensemble}, n {r.n}, k {r.k}: {r.measured:.3f} (predicted {r.predicted:.3f})"
+        for r in _records(ends)
+    )
+    return Figure(
+        "spectrum",
+        f"Every direction has its own rate ({_sigma_words({'sigma': sigma})}): the largest "
+        "exponents grow with n, the smallest is the same for every n. Marks: QR iteration; line: "
+        "prediction; band: two predicted standard deviations of one product.",
+        f"Lyapunov exponents. {words}.",
+        figure,
+    )
+
+
+def _draw_arithmetic(table: pd.DataFrame) -> Figure:
+    """Above: overflow in each format.  Below: the smallest exponent by a raw SVD and by QR."""
+    import seaborn as sns
+
+    from stability.plotting import FAINT, MARKERS, PALETTE, canvas
+
+    shares = select(table, "overflow_share")
+    ensemble, sigma = shares["ensemble"].iloc[0], shares["sigma"].iloc[0]
+    shares = shares[(shares["ensemble"] == ensemble) & (shares["sigma"] == sigma)]
+    smallest = table[
+        table["quantity"].isin(["smallest_exponent", "smallest_exponent_median"])
+        & (table["ensemble"] == ensemble)
+    ]
+    deaths = select(table, "svd_breakdown", ensemble=ensemble)
+    orders = sorted(set(shares["n"]))[:4]
+    figure, axes = canvas(len(orders), 1 if smallest.empty else 2, height=3.0, sharey="row")
+    formats = list(dict.fromkeys(shares["dtype"]))
+    for column, n in enumerate(orders):
+        ax = axes[0, column]
+        for index, dtype in enumerate(formats):
+            part = select(shares, "overflow_share", n=n, dtype=dtype)
+            x = part["factors"].to_numpy(float)
+            style = {"color": PALETTE[index], "ax": ax, "legend": False}
+            sns.lineplot(x=x, y=part["predicted"].to_numpy(), errorbar=None, **style)
+            every = part.iloc[index :: max(1, len(part) // 16)]
+            sns.scatterplot(
+                x=every["factors"].to_numpy(float), y=every["measured"].to_numpy(),
+                marker=MARKERS[index], label=dtype, zorder=3, s=26, **style,
+            )  # fmt: skip
+        ax.set_title(f"n = {n}")
+        ax.set_ylim(-0.06, 1.06)
+        ax.set_xlabel("number of factors $L$")
+        ax.set_ylabel("share overflowed" if column == 0 else "")
+        if smallest.empty:
+            continue
+        ax = axes[1, column]
+        routes = (
+            ("qr", "QR", 6),
+            ("svd_float32", "SVD, float32", 1),
+            ("svd_float64", "SVD, float64", 0),
+        )
+        for method, words, index in routes:
+            part = smallest[(smallest["n"] == n) & (smallest["method"] == method)]
+            part = part[np.isfinite(part["measured"])]
+            sns.scatterplot(
+                x=part["factors"].to_numpy(float), y=part["measured"].to_numpy(), ax=ax, s=16,
+                color=PALETTE[index], marker=MARKERS[index], label=words, legend=False, zorder=3,
+            )  # fmt: skip
+            for death in deaths.loc[(deaths["n"] == n) & (deaths["method"] == method), "predicted"]:
+                ax.axvline(death, color=PALETTE[index], lw=1.2, ls="--")
+        exact = smallest[(smallest["n"] == n) & (smallest["method"] == "qr")]
+        sns.lineplot(
+            x=exact["factors"].to_numpy(float), y=exact["predicted"].to_numpy(), ax=ax,
+            color=PALETTE[6], errorbar=None, legend=False,
+        )  # fmt: skip
+        ax.axhline(0, color=FAINT, lw=1.2, zorder=0)
+        ax.set_ylim(-2.0, 1.6)
+        ax.set_xlabel("number of factors $L$")
+        ax.set_ylabel("smallest exponent (nats)" if column == 0 else "")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    if not smallest.empty:
+        more = axes[1, 0].get_legend_handles_labels()
+        handles, labels = [*handles, *more[0]], [*labels, *more[1]]
+    figure.legend(handles, labels, loc="outside lower center", ncols=7)
+    halves = [
+        f"n {n} {dtype}: {int(part['factors'].min())}"
+        for (n, dtype), part in shares[shares["measured"] >= 0.5].groupby(["n", "dtype"])
+    ]
+    broken = [f"n {r.n} {r.method}: {r.measured:g} ({r.predicted:.1f})" for r in _records(deaths)]
+    text = (
+        f"Above: plain products of {ensemble.replace('_', ' ')} factors "
+        f"({_sigma_words({'sigma': sigma})}) overflow once the largest entry leaves the range. "
+        "Marks: measured; line: predicted."
+    )
+    if not smallest.empty:
+        text += (
+            " Below: an SVD of the product misjudges the smallest exponent long before that, "
+            "even when nothing overflows; dashed: where it is predicted to."
+        )
+    return Figure(
+        "arithmetic",
+        text,
+        f"Factors at which half of the products have overflowed: {'; '.join(halves) or 'none'}. "
+        f"Factors after which the SVD fails (predicted): {'; '.join(broken) or 'none'}.",
+        figure,
+    )
+
+
+def _draw_d2l(table: pd.DataFrame) -> Figure:
+    """The histogram of log10 ||P||_F of the book's example, with what it prints."""
+    import seaborn as sns
+
+    from stability.plotting import PALETTE, canvas
+
+    part = select(table, "d2l_log10_norm_share")
+    figure, axes = canvas(height=3.0)
+    ax = axes[0, 0]
+    x = part["log10_size"].to_numpy(float)
+    sns.histplot(
+        {"size": x, "share": part["measured"].to_numpy()}, x="size", weights="share",
+        bins=[*(x - 0.25), x[-1] + 0.25], ax=ax, color=PALETTE[5], alpha=0.6, label="measured",
+        legend=False,
+    )  # fmt: skip
+    sns.lineplot(
+        x=x, y=part["predicted"].to_numpy(), ax=ax, color=PALETTE[0], errorbar=None,
+        label="predicted", legend=False,
+    )  # fmt: skip
+    for index, (name, value) in enumerate(D2L_PUBLISHED.items(), start=1):
+        style = "-" if index == 1 else "--"
+        ax.axvline(value, color=PALETTE[index], ls=style, label=f"printed in the {name}")
+    ax.set_xlabel("$\\log_{10}\\,\\|P\\|_F$ after 101 Gaussian 4 × 4 factors")
+    ax.set_ylabel("share in 0.5 decades")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=4)
+    low, high = _d2l_band()
+    inside = float(select(table, "d2l_inside_band")["measured"].iloc[0])
+    printed = " and ".join(str(value) for value in D2L_PUBLISHED.values())
+    return Figure(
+        "d2l",
+        "Dive into Deep Learning, sec. 5.4.1.2, multiplies an initial 4 × 4 matrix by 100 more and "
+        "prints one outcome. Its published values are ordinary draws of a wide law: 99 % of the "
+        f"products have their largest entry between 10^{low:.1f} and 10^{high:.1f}.",
+        f"Histogram of log10 norms from 16 to 34 with the predicted normal law; published values "
+        f"{printed}; {100 * inside:.1f} % of the largest entries are between 10^{low:.1f} and "
+        f"10^{high:.1f} (predicted 99 %).",
+        figure,
+    )
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Progress within one cell of the run."""
+
+    context: Context
+    start: float
+    width: float
+
+    def __call__(self, done: float) -> None:
+        self.context.progress(min(1.0, self.start + self.width * done))
+
+
+def _numpy(columns: list[torch.Tensor]) -> np.ndarray[Any, Any]:
+    """(B, len(columns)) float64."""
+    return torch.stack(columns, dim=1).cpu().numpy()
+
+
+def _records(part: pd.DataFrame) -> Iterator[Any]:
+    """The rows as named tuples."""
+    return iter(part.itertuples())
+
+
+def _canonical(value: str) -> str:
+    """``critical`` or the shortest text of a positive number; raises InputError."""
+    if value == "critical":
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        raise InputError(
+            f"experiment.sigma={value!r}: must be a number above 0, or critical"
+        ) from None
+    check_range("experiment.sigma", number, above=0)
+    return repr(number).removesuffix(".0")
