@@ -17,6 +17,8 @@ from torch.nn import functional
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 _LEAK = 0.01
+_BELL_END = 30.0
+_SOFTPLUS_LINEAR = 40.0  # torch's own 20 leaves out e^-20, far above float64's rounding
 _SELU_ALPHA = 1.6732632423543772848170429916717
 _SELU_SCALE = 1.0507009873554804934193349852946
 
@@ -44,8 +46,12 @@ def _gelu_derivative(z: Tensor) -> Tensor:
 
 
 def _silu_derivative(z: Tensor) -> Tensor:
-    s = torch.sigmoid(z)
-    return s * (1 + z * (1 - s))
+    return torch.sigmoid(z) * (1 + z * torch.sigmoid(-z))
+
+
+def _bell(z: Array) -> Array:
+    """exp(-z^2), of z cut where that is 0, so that no square overflows."""
+    return np.exp(-np.square(np.clip(z, -_BELL_END, _BELL_END)))
 
 
 def _dsigmoid(z: Array) -> Array:
@@ -89,14 +95,14 @@ _ENTRIES = (
         torch.erf,
         lambda z: 2 / torch.pi**0.5 * torch.exp(-z * z),
         special.erf,
-        lambda z: 2 / np.sqrt(np.pi) * np.exp(-z * z),
+        lambda z: 2 / np.sqrt(np.pi) * _bell(z),
     ),
     Activation(
         "gelu",
         functional.gelu,
         _gelu_derivative,
         lambda z: z * special.ndtr(z),
-        lambda z: special.ndtr(z) + z * np.exp(-z * z / 2) / np.sqrt(2 * np.pi),
+        lambda z: special.ndtr(z) + z * _bell(z / np.sqrt(2)) / np.sqrt(2 * np.pi),
     ),
     Activation(
         "silu",
@@ -122,7 +128,7 @@ _ENTRIES = (
     ),
     Activation(
         "softplus",
-        functional.softplus,
+        lambda z: functional.softplus(z, threshold=_SOFTPLUS_LINEAR),
         torch.sigmoid,
         lambda z: np.logaddexp(0.0, z),
         special.expit,
@@ -130,9 +136,9 @@ _ENTRIES = (
     Activation(
         "softsign",
         functional.softsign,
-        lambda z: 1 / (1 + z.abs()) ** 2,
+        lambda z: (1 / (1 + z.abs())) ** 2,
         lambda z: z / (1 + np.abs(z)),
-        lambda z: 1 / (1 + np.abs(z)) ** 2,
+        lambda z: (1 / (1 + np.abs(z))) ** 2,
     ),
     Activation(
         "hardtanh",

@@ -269,7 +269,8 @@ class Saturation(Experiment):
             budget = self.steps * self.learning_rate
             known = init == "uniform_third" and sigma == 1 and self.learning_rate <= 0.1
             predicted = 1.0 if known and budget >= 10 else math.nan
-            yield mean_rows("top_layer_sinks", sunk, predicted, **cell, step=self.steps)
+            sinks = np.where(np.isnan(moved).any(axis=0), np.nan, sunk)
+            yield mean_rows("top_layer_sinks", sinks, predicted, **cell, step=self.steps)
 
     @staticmethod
     def claims(table: pd.DataFrame) -> list[Claim]:
@@ -938,6 +939,8 @@ def _training_figure(table: pd.DataFrame, names: list[str]) -> Figure:
             ends = ordered["measured"].iloc[[0, -1]]
             said.append(f"{name} layer {layer} from {ends.iloc[0]:.3f} to {ends.iloc[1]:.3f}")
         ax.set_title(f"{name}, {_label(cell['init'], cell['sigma_w'])}")
+        if mean:
+            ax.set_ylim(bottom=0)
         ax.set_xlabel("step of SGD")
         ax.set_ylabel("mean activation" if mean else "98th percentile of activations")
     handles, labels = axes[0, 0].get_legend_handles_labels()
