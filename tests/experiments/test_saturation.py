@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from stability.catalogue.activations import ACTIVATIONS
-from stability.catalogue.initializations import INITIALIZATIONS
+from stability.catalogue.initializations import INITIALIZATIONS, draw_unit
 from stability.errors import InputError
 from stability.experiment import Context
 from stability.experiments import saturation
@@ -258,8 +258,7 @@ def test_a_wrong_number_breaks_its_claim(table: pd.DataFrame, quantity: str, fac
 
 
 def test_a_biased_generator_breaks_the_claims(monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = saturation.draw_unit
-    monkeypatch.setattr(saturation, "draw_unit", lambda *a: 1.2 * draw(*a))
+    monkeypatch.setattr(saturation, "draw_unit", lambda *a: 1.2 * draw_unit(*a))
     found = verdicts(replace(MODERATE, steps=0).run(Context(0)))
     assert found["saturated_share"] == found["activation_quantile"] == "fails"
     assert found["initial_loss"] == "fails"
