@@ -28,6 +28,7 @@ class Claim:
     """One statement about a table, with the numbers that decide it.
 
     ``error`` is |measured - predicted|, ``allowed`` what it may be; both in the units of measured.
+    ``folk``: what people say instead, where the claim corrects it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Claim:
     error: float
     allowed: float
     verdict: Verdict
+    folk: str = ""
 
 
 def statistical(
@@ -48,12 +50,14 @@ def statistical(
     *,
     resolution: ArrayLike,
     bias: ArrayLike = 0.0,
+    folk: str = "",
 ) -> Claim:
     """Claim that ``measured`` equals ``predicted`` in every one of ``rows``, up to sampling error.
 
     ``resolution``: the smallest deviation worth detecting, in the units of ``measured``; scalar or
     one a row.  A row whose sampling error could hide it is undetermined.  ``bias``: the neglected
     terms of the prediction, an upper bound stated in ``statement``; scalar or one a row.
+    ``folk``: the belief that the claim corrects, as people say it.
 
     The claim fails if one row fails, else it is undetermined if one row is, else it holds; the
     numbers are those of the row that decided.  Raises ValueError if there are no rows.
@@ -72,7 +76,8 @@ def statistical(
     known = np.isfinite(stderr)
     fails = np.isnan(error) | np.isinf(error) | (known & (error > allowed))
     unclear = ~known | (sampling > np.broadcast_to(np.asarray(resolution, float), error.shape))
-    return _worst(name, statement, source, measured, predicted, error, allowed, fails, unclear)
+    words = (name, statement, source, folk)
+    return _worst(words, measured, predicted, error, allowed, fails, unclear)
 
 
 def bounded(
@@ -82,10 +87,12 @@ def bounded(
     rows: pd.DataFrame,
     *,
     allowed: ArrayLike,
+    folk: str = "",
 ) -> Claim:
     """Claim that |measured - predicted| is at most ``allowed`` in every row: a derived error bound.
 
-    For deterministic quantities.  Raises ValueError if there are no rows.
+    For deterministic quantities.  ``folk``: the belief that the claim corrects, as people say it.
+    Raises ValueError if there are no rows.
     """
     if rows.empty:
         raise ValueError(f"claim {name!r} has no rows to judge")
@@ -95,15 +102,12 @@ def bounded(
         error = np.where(measured == predicted, 0.0, np.abs(measured - predicted))
     bound = np.broadcast_to(np.asarray(allowed, float), error.shape)
     fails = ~(error <= bound)
-    return _worst(
-        name, statement, source, measured, predicted, error, bound, fails, np.zeros_like(fails)
-    )
+    words = (name, statement, source, folk)
+    return _worst(words, measured, predicted, error, bound, fails, np.zeros_like(fails))
 
 
 def _worst(
-    name: str,
-    statement: str,
-    source: str,
+    words: tuple[str, str, str, str],
     measured: np.ndarray,
     predicted: np.ndarray,
     error: np.ndarray,
@@ -117,6 +121,7 @@ def _worst(
     candidates = fails if fails.any() else unclear if unclear.any() else np.ones_like(fails)
     verdict: Verdict = "fails" if fails.any() else "undetermined" if unclear.any() else "holds"
     at = int(np.argmax(np.where(candidates, excess, -1.0)))
+    name, statement, source, folk = words
     return Claim(
         name,
         statement,
@@ -126,6 +131,7 @@ def _worst(
         float(error[at]),
         float(allowed[at]),
         verdict,
+        folk,
     )
 
 

@@ -57,6 +57,14 @@ def test_bounded_is_sharp() -> None:
     assert claims.bounded("c", "s", "src", table, allowed=0.49).verdict == "fails"
 
 
+def test_a_claim_tells_the_belief_that_it_corrects() -> None:
+    table = rows("x", [1.0], [1.0], 0.01, 100)
+    said = "it is 2"
+    assert claims.bounded("c", "s", "src", table, allowed=0, folk=said).folk == said
+    assert claims.statistical("c", "s", "src", table, resolution=1, folk=said).folk == said
+    assert claims.bounded("c", "s", "src", table, allowed=0).folk == ""
+
+
 def test_no_rows_are_refused() -> None:
     empty = rows("x", [1.0], [1.0]).iloc[:0]
     with pytest.raises(ValueError, match="no rows"):

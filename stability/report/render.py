@@ -46,6 +46,7 @@ def render(runs: Sequence[StoredRun], title: str) -> str:
         sections=[section for section in sections if not section["appendix"]],
         appendix=[section for section in sections if section["appendix"]],
         summary=summary,
+        beliefs=[row for row in summary if row["folk"]],
         tally=claims.tally(pd.Series([row["verdict"] for row in summary], dtype=object)),
         symbols=SYMBOLS,
         level=claims.LEVEL,
@@ -91,7 +92,7 @@ def _section(index: int, run: StoredRun) -> dict[str, Any]:
             {"svg": svg(figure, f"run{index}-{place}"), "caption": figure.caption}
             for place, figure in enumerate(figures)
         ],
-        "claims": run.claims.to_dict("records"),
+        "claims": [{"folk": "", **row} for row in run.claims.to_dict("records")],
         "table": packed(run.table),
         "rows": len(run.table),
         "config": json.dumps(run.provenance["config"], indent=1),

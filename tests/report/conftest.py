@@ -29,7 +29,8 @@ class Drawn(Experiment):
         return [
             claims.bounded(f"exact {EVIL}", f"equal {EVIL}", f"source {EVIL}", table.iloc[:3],
                            allowed=1.0),
-            claims.bounded("broken", "these differ", "nobody", table.iloc[3:4], allowed=1e-3),
+            claims.bounded("broken", "these differ", "nobody", table.iloc[3:4], allowed=1e-3,
+                           folk=f"they agree {EVIL}"),
         ]  # fmt: skip
 
     @staticmethod

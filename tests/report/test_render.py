@@ -3,6 +3,7 @@ import gzip
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -28,11 +29,20 @@ def test_every_string_is_escaped(runs: list[StoredRun]) -> None:
 def test_the_claims_come_first_and_the_failing_ones_on_top(runs: list[StoredRun]) -> None:
     page = render(runs, "t")
     assert "4 of 8 claims hold (4 failing)" in page
-    summary = page[page.index('id="summary"') : page.index('id="run0"')]
+    summary = page[page.index('id="summary"') : page.index('id="beliefs"')]
     verdicts = re.findall(r'<tr class="(\w+)">', summary)
     assert verdicts == ["fails"] * 4 + ["holds"] * 4
     assert page.index('id="summary"') < page.index('id="run0"') < page.index('id="appendix"')
     assert page.index('id="appendix"') < page.index('id="run1"')
+
+
+def test_what_people_say_stands_beside_what_is_measured(runs: list[StoredRun]) -> None:
+    page = render(runs, "t")
+    beliefs = page[page.index('id="beliefs"') : page.index('id="run0"')]
+    assert beliefs.count("“they agree") == 4
+    assert beliefs.count("these differ") == 4
+    older = replace(runs[0], claims=runs[0].claims.drop(columns="folk"))
+    assert 'id="beliefs"' not in render([older], "t")
 
 
 def test_a_crash_in_one_experiment_is_a_notice_and_the_rest_is_drawn(runs: list[StoredRun]) -> None:
@@ -104,8 +114,6 @@ def test_the_page_is_written_whole(runs: list[StoredRun], tmp_path: Path) -> Non
 
 
 def test_no_claims_at_all_is_a_page_too(runs: list[StoredRun]) -> None:
-    from dataclasses import replace
-
     bare = replace(runs[0], claims=runs[0].claims.iloc[:0])
     assert "0 of 0 claims hold" in render([bare], "t")
     assert isinstance(bare.claims, pd.DataFrame)
