@@ -163,13 +163,11 @@ class GradientFlow(Experiment):
                 }  # fmt: skip
                 layer = np.arange(1, depth + 1)
                 q1 = gain**2 + sigma_b**2
-                q = meanfield.variances(depth, q1, entry.phi, gain, sigma_b, entry.kinks)
-                following = meanfield.variance_map(q, entry.phi, 1.0, 0.0, entry.kinks)
-                chis = meanfield.chi(q, entry.dphi, gain, entry.kinks)
+                q = meanfield.variances(depth, q1, entry, gain, sigma_b)
+                following = meanfield.variance_map(q, entry, 1.0)
+                chis = meanfield.chi(q, entry, gain)
                 c1 = (gain**2 * COSINE + sigma_b**2) / q1
-                similar = meanfield.correlations(
-                    depth, q1, c1, entry.phi, gain, sigma_b, entry.kinks
-                )
+                similar = meanfield.correlations(depth, q1, c1, entry, gain, sigma_b)
                 with np.errstate(divide="ignore"):
                     steps = np.log10(chis)
                 above = np.concatenate([np.cumsum(steps[:0:-1])[::-1], [0.0]])

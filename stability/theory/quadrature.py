@@ -32,6 +32,19 @@ def nonnegative(name: str, value: ArrayLike) -> Array:
     return array
 
 
+def correlation(name: str, value: ArrayLike) -> Array:
+    """``value`` as float64; ValueError naming ``name`` unless in [-1, 1]."""
+    array = np.asarray(value, dtype=np.float64)
+    if not np.all(np.abs(array) <= 1):
+        raise ValueError(f"{name}={value!r}: must lie in [-1, 1]")
+    return array
+
+
+def _check_scale(scale: float) -> None:
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale={scale!r}: must be finite and above 0")
+
+
 @lru_cache(maxsize=64)
 def _legendre(panels: int) -> tuple[Array, Array]:
     """Gauss-Legendre nodes and weights on [0, 1], cut in ``panels`` equal parts."""
@@ -88,24 +101,28 @@ def _at_scale(cuts: Array, mean: Array, deviation: Array) -> Array:
     return np.where(distance == 0, 0.0, np.divide(distance, safe, out=far, where=safe > 0))
 
 
-def expectation(f: Elementwise, q: ArrayLike, kinks: Sequence[float] = ()) -> Array:
+def expectation(
+    f: Elementwise, q: ArrayLike, kinks: Sequence[float] = (), scale: float = 1.0
+) -> Array:
     """E f(sqrt(q) Z) with Z ~ N(0, 1), elementwise over ``q``.
 
-    ``f``: elementwise on float64 arrays, with features no narrower than 1 apart from jumps of
-    itself or its derivatives at ``kinks`` and at 0, growing at most like a power.
+    ``f``: elementwise on float64 arrays, with features no narrower than ``scale`` apart from jumps
+    of itself or its derivatives at ``kinks`` and at 0, growing at most like a power; its features
+    lie about those points (what oscillates out to infinity is resolved up to q = 10 only).
     For the squares of the catalogue's activations and of their derivatives the relative error is
     below 1e-10 for q from 1e-8 to 1e4; at q = 0 the value is f(0), and what overflows is inf.
-    Raises ValueError if q is negative or not finite.
+    Raises ValueError if q is negative or not finite, a kink not finite, or the scale not positive.
     """
     variances = nonnegative("q", q)
+    _check_scale(scale)
     flat = np.sqrt(variances).reshape(-1)
     cuts = _cuts(kinks)
     result = np.empty_like(flat)
-    panels = _panels(1 / max(1.0, float(flat.max(initial=0.0))))
+    panels = _panels(scale / max(scale, float(flat.max(initial=0.0))))
     step = max(1, _BLOCK // (2 * cuts.size * panels * _NODES))
     for start in range(0, flat.size, step):
         s = flat[start : start + step]
-        narrow = 1 / np.maximum(s, 1)
+        narrow = scale / np.maximum(s, scale)
         z, weight = _rule(_at_scale(cuts, np.zeros_like(s), s), narrow, panels)
         with np.errstate(over="ignore"):
             result[start : start + step] = np.sum(weight * f(s[:, None] * z), axis=-1)
@@ -123,28 +140,31 @@ def _shaped(flat: Array, shape: tuple[int, ...]) -> Array:
 
 
 def expectation2(
-    f: Elementwise, q1: ArrayLike, q2: ArrayLike, c: ArrayLike, kinks: Sequence[float] = ()
+    f: Elementwise,
+    q1: ArrayLike,
+    q2: ArrayLike,
+    c: ArrayLike,
+    kinks: Sequence[float] = (),
+    scale: float = 1.0,
 ) -> Array:
     """E f(u1) f(u2) for Gaussians of variances q1, q2 and correlation c, broadcast together.
 
     The integral over u1 runs outside, that over u2 given u1 inside, each cut at ``kinks``; the
     outer one also resolves the layer of width sqrt(1 - c^2) that a kink leaves at c near 1.
     The error is below 1e-10 sqrt(E f(u1)^2 E f(u2)^2) for q from 1e-8 to 1e4 and every c; beyond
-    q = 1e16 what f does within distance 1 of its cuts is not resolved.
+    q = 1e16 scale^2 what f does within ``scale`` of its cuts is not resolved.
     Raises ValueError if q1 or q2 is negative, |c| > 1, or any is not finite.
     """
     first, second = nonnegative("q1", q1), nonnegative("q2", q2)
-    correlation = np.asarray(c, dtype=np.float64)
-    if not np.all(np.abs(correlation) <= 1):
-        raise ValueError(f"c={c!r}: must lie in [-1, 1]")
-    first, second, correlation = np.broadcast_arrays(first, second, correlation)
+    _check_scale(scale)
+    first, second, shared = np.broadcast_arrays(first, second, correlation("c", c))
     cuts = _cuts(kinks)
-    columns = (np.sqrt(first).ravel(), np.sqrt(second).ravel(), correlation.ravel())
+    columns = (np.sqrt(first).ravel(), np.sqrt(second).ravel(), shared.ravel())
     result = np.empty(first.size)
     rests = np.sqrt((1 - columns[2]) * (1 + columns[2]))
-    scales = np.maximum(np.minimum(1 / np.maximum(columns[0], 1), rests), _NARROWEST)
+    scales = np.maximum(np.minimum(scale / np.maximum(columns[0], scale), rests), _NARROWEST)
     outside = _panels(float(scales.min(initial=1.0)))
-    spread = float((columns[1] * rests).max(initial=0.0))
+    spread = float((columns[1] * rests).max(initial=0.0)) / scale
     within = _panels(1 / min(max(spread, 1.0), 1 / _NARROWEST))
     size = 4 * cuts.size * (cuts.size + 1) * outside * within * _NODES**2
     step = max(1, _BLOCK // size)
@@ -156,7 +176,7 @@ def expectation2(
         deviation = np.broadcast_to((s2 * rest)[:, None], mean.shape)
         inside = _at_scale(cuts, mean, deviation)
         inside = np.sort(np.concatenate([inside, np.zeros_like(mean)[..., None]], axis=-1))
-        z2, inner = _rule(inside, 1 / np.clip(deviation, 1, 1 / _NARROWEST), within)
+        z2, inner = _rule(inside, 1 / np.clip(deviation / scale, 1, 1 / _NARROWEST), within)
         with np.errstate(over="ignore"):
             given = np.sum(inner * f(mean[..., None] + deviation[..., None] * z2), axis=-1)
             result[part] = np.sum(outer * f(s1[:, None] * z1) * given, axis=-1)
