@@ -40,6 +40,14 @@ class Nonlinearity:
         """E f(sqrt(q) Z), of q's shape, for an ``f`` made of phi and its derivatives."""
         return expectation(f, q, self.kinks, self.scale)
 
+    def jumps(self) -> tuple[float, ...]:
+        """By how much phi' jumps at each kink."""
+        below, above = (self._slopes(sign) for sign in (-np.inf, np.inf))
+        return tuple(float(jump) for jump in above - below)
+
+    def _slopes(self, side: float) -> Array:
+        return self.dphi(np.nextafter(np.array(self.kinks), side))
+
     def second_moment(self, q: ArrayLike) -> Array:
         """V(q) = E phi(sqrt(q) Z)^2, of q's shape."""
         if self.closed:
@@ -47,10 +55,12 @@ class Nonlinearity:
         return self.expectation(lambda u: self.phi(u) ** 2, q)
 
     def slope_moment(self, q: ArrayLike) -> Array:
-        """D(q) = E phi'(sqrt(q) Z)^2, of q's shape."""
+        """D(q) = E phi'(sqrt(q) Z)^2, of q's shape; its limit at q = 0."""
         if self.closed:
             return self.slope_covariance(q, q, 1.0)
-        return self.expectation(lambda u: self.dphi(u) ** 2, q)
+        moment = self.expectation(lambda u: self.dphi(u) ** 2, q)
+        sides = self.dphi(np.nextafter(0.0, np.array([-np.inf, np.inf])))
+        return np.where(np.asarray(q) == 0, np.mean(sides**2), moment)[()]
 
     def covariance(self, q1: ArrayLike, q2: ArrayLike, c: ArrayLike) -> Array:
         """E phi(u1) phi(u2) for Gaussians of variances q1, q2 and correlation c, broadcast."""
@@ -69,14 +79,14 @@ class Nonlinearity:
     def growth(self, q: ArrayLike) -> Array:
         """V'(q) = E phi'^2 + E phi phi'', of q's shape; by parts E u phi phi' / q.
 
-        phi'(0)^2 + phi(0) phi''(0) at q = 0 where no closed form gives the limit.
+        At q = 0, D(0) + phi(0) phi''(0).
         """
         variance = nonnegative("q", q)
         if self.closed:
             return self.closed.growth(variance)
         moment = self.expectation(lambda u: u * self.phi(u) * self.dphi(u), variance)
         zero = np.zeros(1)
-        start = (self.dphi(zero) ** 2 + self.phi(zero) * self.d2phi(zero))[0]
+        start = self.slope_moment(0.0) + (self.phi(zero) * self.d2phi(zero))[0]
         return np.where(variance > 0, moment / np.where(variance > 0, variance, 1.0), start)[()]
 
     def curvature(self, q: ArrayLike) -> Array:
@@ -89,9 +99,8 @@ class Nonlinearity:
             return self.closed.curvature(variance)
         total = self.expectation(lambda u: self.phi(u) * self.d2phi(u), variance)
         sd = np.sqrt(np.where(variance > 0, variance, 1.0))
-        for kink in self.kinks:
-            sides = self.dphi(np.nextafter(kink, np.array([-np.inf, np.inf])))
+        for kink, jump in zip(self.kinks, self.jumps(), strict=True):
             density = np.exp(-((kink / sd) ** 2) / 2) / (np.sqrt(2 * np.pi) * sd)
-            weight = self.phi(np.array([kink]))[0] * (sides[1] - sides[0])
+            weight = self.phi(np.array([kink]))[0] * jump
             total = total + np.where(variance > 0, weight * density, 0.0)
         return total[()]

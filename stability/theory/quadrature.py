@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 Elementwise = Callable[[Array], Array]
 
 _REACH = 10.0  # P(|Z| > 10) = 1.5e-23
-_NODES, _PANEL = 64, 8.0  # nodes to a panel, and its greatest length in t
+_PANEL = 6.0  # greatest length of a panel in t
+_DENSITY, _ENDS = 10, 8  # nodes to a unit of t, and more to a panel: 1e-14 for what is tested
 _NARROWEST = 1e-8  # of the pairs' scales: sqrt(2 (1 - c)) for the largest double c below 1
 _BLOCK = 1 << 17  # numbers held at once: what a core's cache holds
 
@@ -46,26 +47,33 @@ def _check_scale(scale: float) -> None:
 
 
 @lru_cache(maxsize=64)
-def _legendre(panels: int) -> tuple[Array, Array]:
-    """Gauss-Legendre nodes and weights on [0, 1], cut in ``panels`` equal parts."""
-    x, w = np.polynomial.legendre.leggauss(_NODES)
+def _legendre(panels: int, nodes: int) -> tuple[Array, Array]:
+    """Gauss-Legendre nodes and weights on [0, 1], ``nodes`` on each of ``panels`` equal parts."""
+    x, w = np.polynomial.legendre.leggauss(nodes)
     return (
         ((np.arange(panels)[:, None] + (x + 1) / 2) / panels).ravel(),
         np.tile(w / (2 * panels), panels),
     )
 
 
-def _panels(narrowest: float) -> int:
-    """Panels that the substitution's range takes when its scale is ``narrowest``."""
-    return max(1, math.ceil(math.asinh(_REACH / narrowest) / _PANEL))
+def _order(narrowest: float) -> tuple[int, int]:
+    """Panels, and nodes to each, that the range takes where its scale is ``narrowest``."""
+    span = math.asinh(_REACH / narrowest)
+    panels = math.ceil(span / _PANEL)
+    return panels, math.ceil(_DENSITY * span / panels) + _ENDS
 
 
-def _rule(cuts: Array, scale: Array, panels: int) -> tuple[Array, Array]:
-    """Nodes and weights, each (..., 2 K panels _NODES), with sum w g(z) = E g(Z).
+def _octaves(narrowest: Array) -> Array:
+    """The powers of 2 at or below the scales: values share a rule, whatever others there are."""
+    return np.exp2(np.floor(np.log2(narrowest)))
+
+
+def _rule(cuts: Array, scale: Array, order: tuple[int, int]) -> tuple[Array, Array]:
+    """Nodes and weights, each (..., 2 K panels nodes), with sum w g(z) = E g(Z).
 
     ``cuts`` (..., K), ascending: where g may be rough; ``scale`` (...): the width of its features.
     """
-    x, w = _legendre(panels)
+    x, w = _legendre(*order)
     cuts = np.clip(cuts, -_REACH, _REACH)
     edge = np.full_like(cuts[..., :1], _REACH)
     middle = (cuts[..., 1:] + cuts[..., :-1]) / 2
@@ -118,14 +126,18 @@ def expectation(
     flat = np.sqrt(variances).reshape(-1)
     cuts = _cuts(kinks)
     result = np.empty_like(flat)
-    panels = _panels(scale / max(scale, float(flat.max(initial=0.0))))
-    step = max(1, _BLOCK // (2 * cuts.size * panels * _NODES))
-    for start in range(0, flat.size, step):
-        s = flat[start : start + step]
-        narrow = scale / np.maximum(s, scale)
-        z, weight = _rule(_at_scale(cuts, np.zeros_like(s), s), narrow, panels)
-        with np.errstate(over="ignore"):
-            result[start : start + step] = np.sum(weight * f(s[:, None] * z), axis=-1)
+    octaves = _octaves(scale / np.maximum(flat, scale))
+    for octave in np.unique(octaves):
+        here = np.flatnonzero(octaves == octave)
+        order = _order(octave)
+        step = max(1, _BLOCK // (2 * cuts.size * math.prod(order)))
+        for start in range(0, here.size, step):
+            s = flat[here[start : start + step]]
+            places = _at_scale(cuts, np.zeros_like(s), s) if cuts.size > 1 else cuts[None]
+            z, weight = _rule(places, np.array([octave]), order)
+            with np.errstate(over="ignore"):
+                values = f(s[:, None] * z)
+                result[here[start : start + step]] = np.einsum("...j,...j->...", values, weight)
     origin = flat == 0
     if origin.any():
         result[origin] = f(np.zeros(1))[0]
@@ -163,10 +175,10 @@ def expectation2(
     result = np.empty(first.size)
     rests = np.sqrt((1 - columns[2]) * (1 + columns[2]))
     scales = np.maximum(np.minimum(scale / np.maximum(columns[0], scale), rests), _NARROWEST)
-    outside = _panels(float(scales.min(initial=1.0)))
+    outside = _order(float(scales.min(initial=1.0)))
     spread = float((columns[1] * rests).max(initial=0.0)) / scale
-    within = _panels(1 / min(max(spread, 1.0), 1 / _NARROWEST))
-    size = 4 * cuts.size * (cuts.size + 1) * outside * within * _NODES**2
+    within = _order(1 / min(max(spread, 1.0), 1 / _NARROWEST))
+    size = 4 * cuts.size * (cuts.size + 1) * math.prod(outside) * math.prod(within)
     step = max(1, _BLOCK // size)
     for start in range(0, first.size, step):
         part = slice(start, start + step)
