@@ -238,8 +238,8 @@ def derivative_law(activation: Nonlinearity, q: float) -> tuple[Array, Array]:
     masses = (half * weight).ravel() * np.exp(-z * z / 2)
     squares, where = np.unique(activation.dphi(math.sqrt(q) * z) ** 2, return_inverse=True)
     total = np.zeros(squares.size)
-    np.add.at(total, where, masses / masses.sum())
-    return squares, total
+    np.add.at(total, where, masses)
+    return squares, total / total.sum()
 
 
 class _Law:

@@ -13,7 +13,6 @@ from stability.errors import InputError
 from stability.experiment import Context
 from stability.experiments import jacobian
 from stability.experiments.jacobian import Jacobian
-from stability.table import select
 
 SMALL = Jacobian(
     ["linear", "relu", "tanh"], ["gaussian", "orthogonal"], [1, 4], [16, 32], replicates=64
