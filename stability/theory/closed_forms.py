@@ -106,23 +106,24 @@ SINE = ClosedForms(
 """sin: exp(-(q1 + q2) / 2) sinh(s), and cosh(s) for the slopes: characteristic functions."""
 
 
-def _gelu_parts(q1: Array, q2: Array, c: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """s, P(u1, u2 > 0 after adding unit noise), E of the densities' product, its factor, root."""
+def _gelu_parts(q1: Array, q2: Array, c: Array) -> tuple[Array, ...]:
+    """s, root of q1 q2 - s^2, root of det(1 + Sigma), P(u1 + Z1 > 0, u2 + Z2 > 0), slack."""
     s, rest = _split(q1, q2, c)
     root = np.hypot(np.sqrt(1 + q1 + q2), rest)
     share = 0.25 + np.arctan2(s, root) / (2 * np.pi)
-    slack = 1 / (1 + q1) + 1 / (1 + q2)
-    return s, share, rest * rest + s * s * slack, root, slack
+    return s, rest, root, share, 1 / (1 + q1) + 1 / (1 + q2)
 
 
 def _gelu_covariance(q1: Array, q2: Array, c: Array) -> Array:
-    s, share, bent, root, _ = _gelu_parts(q1, q2, c)
-    return s * share + bent / (2 * np.pi * root)
+    s, rest, root, share, slack = _gelu_parts(q1, q2, c)
+    return s * share + (rest * (rest / root) + s * (s / root) * slack) / (2 * np.pi)
 
 
 def _gelu_slope_covariance(q1: Array, q2: Array, c: Array) -> Array:
-    s, share, bent, root, slack = _gelu_parts(q1, q2, c)
-    return share + s / (2 * np.pi * root) * (2 * slack - 1 + bent / root**2)
+    s, rest, root, share, slack = _gelu_parts(q1, q2, c)
+    crossed = 1 + q2 / (1 + q1) + q1 / (1 + q2)
+    less = crossed / root / root + (rest / root) ** 2 * slack
+    return share + s / (2 * np.pi * root) * (2 * slack - less)
 
 
 def _gelu_growth(q: Array) -> Array:

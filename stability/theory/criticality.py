@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
+from stability.arguments import correlation, nonnegative
 from stability.theory.nonlinearity import Nonlinearity
 from stability.theory.phase import critical_line
-from stability.theory.quadrature import Array, correlation, nonnegative
+from stability.theory.quadrature import Array
 
 _ROUNDING = 1e-12  # of a bias variance, relative to q
 _GRID = np.concatenate([[0.0], np.logspace(-8, 8, 321)])

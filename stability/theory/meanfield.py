@@ -9,8 +9,9 @@ Sources: Poole et al. 2016 (arXiv 1606.05340), Schoenholz et al. 2017 (arXiv 161
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stability.arguments import correlation, nonnegative
 from stability.theory.nonlinearity import Nonlinearity
-from stability.theory.quadrature import Array, nonnegative
+from stability.theory.quadrature import Array
 
 
 def variance_map(
@@ -70,8 +71,8 @@ def correlation_map(
     layer's variance is 0.  Raises ValueError if \\|c\\| > 1, or an argument is out of range.
     """
     w, b = nonnegative("sigma_w", sigma_w), nonnegative("sigma_b", sigma_b)
-    covariance = w**2 * activation.covariance(q, q, c) + b**2
     variance = variance_map(q, activation, w, b)
+    covariance = w**2 * activation.covariance(q, q, c) + b**2
     ratio = np.divide(
         covariance,
         variance,
@@ -124,10 +125,8 @@ def correlations(
     Raises ValueError if depth < 1, \\|c1\\| > 1, or an argument is negative or not finite.
     """
     lengths = variances(depth, q1, activation, sigma_w, sigma_b)
-    if not abs(c1) <= 1:
-        raise ValueError(f"c1={c1!r}: must lie in [-1, 1]")
     values = np.full(depth, np.nan)
-    values[0] = c1
+    values[0] = correlation("c1", c1)
     for layer in range(1, depth):
         if not np.isfinite(lengths[layer]) or np.isnan(values[layer - 1]):
             break

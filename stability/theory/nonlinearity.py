@@ -5,15 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stability.arguments import correlation, nonnegative
 from stability.theory.closed_forms import ClosedForms
-from stability.theory.quadrature import (
-    Array,
-    Elementwise,
-    correlation,
-    expectation,
-    expectation2,
-    nonnegative,
-)
+from stability.theory.quadrature import Array, Elementwise, expectation, expectation2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +45,15 @@ class Nonlinearity:
     def second_moment(self, q: ArrayLike) -> Array:
         """V(q) = E phi(sqrt(q) Z)^2, of q's shape."""
         if self.closed:
-            return self.covariance(q, q, 1.0)
+            variance = nonnegative("q", q)
+            return self.closed.covariance(variance, variance, np.ones(()))
         return self.expectation(lambda u: self.phi(u) ** 2, q)
 
     def slope_moment(self, q: ArrayLike) -> Array:
         """D(q) = E phi'(sqrt(q) Z)^2, of q's shape; its limit at q = 0."""
         if self.closed:
-            return self.slope_covariance(q, q, 1.0)
+            variance = nonnegative("q", q)
+            return self.closed.slope_covariance(variance, variance, np.ones(()))
         moment = self.expectation(lambda u: self.dphi(u) ** 2, q)
         sides = self.dphi(np.nextafter(0.0, np.array([-np.inf, np.inf])))
         return np.where(np.asarray(q) == 0, np.mean(sides**2), moment)[()]
@@ -77,17 +73,18 @@ class Nonlinearity:
         return expectation2(self.dphi, q1, q2, c, self.kinks, self.scale)
 
     def growth(self, q: ArrayLike) -> Array:
-        """V'(q) = E phi'^2 + E phi phi'', of q's shape; by parts E u phi phi' / q.
+        """V'(q) = E phi'^2 + E phi phi'' = E u phi phi' / q, of q's shape; its limit at q = 0.
 
-        At q = 0, D(0) + phi(0) phi''(0).
+        The first form cancels at large variances, where phi is bounded, the second at small ones.
         """
         variance = nonnegative("q", q)
         if self.closed:
             return self.closed.growth(variance)
-        moment = self.expectation(lambda u: u * self.phi(u) * self.dphi(u), variance)
-        zero = np.zeros(1)
-        start = self.slope_moment(0.0) + (self.phi(zero) * self.d2phi(zero))[0]
-        return np.where(variance > 0, moment / np.where(variance > 0, variance, 1.0), start)[()]
+        large = np.maximum(variance, 1.0)
+        by_parts = self.expectation(lambda u: u * self.phi(u) * self.dphi(u), large) / large
+        small = np.minimum(variance, 1.0)
+        direct = self.slope_moment(small) + self.curvature(small)
+        return np.where(variance > 1, by_parts, direct)[()]
 
     def curvature(self, q: ArrayLike) -> Array:
         """E phi(u) phi''(u), u ~ N(0, q), of q's shape; a kink adds phi times its jump's density.

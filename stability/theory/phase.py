@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stability.arguments import nonnegative
 from stability.theory.nonlinearity import Nonlinearity
-from stability.theory.quadrature import Array, nonnegative
+from stability.theory.quadrature import Array
 
 _FIXED = 1e-12  # relative change of q that may be rounding
 _FINE = 8  # parts of a cell of the grid, 12 % wide, that are looked at near criticality

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stability.arguments import correlation, nonnegative
+
 Array = NDArray[np.float64]
 Elementwise = Callable[[Array], Array]
 
@@ -23,22 +25,6 @@ _PANEL = 6.0  # greatest length of a panel in t
 _DENSITY, _ENDS = 10, 8  # nodes to a unit of t, and more to a panel: 1e-14 for what is tested
 _NARROWEST = 1e-8  # of the pairs' scales: sqrt(2 (1 - c)) for the largest double c below 1
 _BLOCK = 1 << 17  # numbers held at once: what a core's cache holds
-
-
-def nonnegative(name: str, value: ArrayLike) -> Array:
-    """``value`` as float64; ValueError naming ``name`` unless finite and at least 0."""
-    array = np.asarray(value, dtype=np.float64)
-    if not np.all(np.isfinite(array) & (array >= 0)):
-        raise ValueError(f"{name}={value!r}: must be finite and at least 0")
-    return array
-
-
-def correlation(name: str, value: ArrayLike) -> Array:
-    """``value`` as float64; ValueError naming ``name`` unless in [-1, 1]."""
-    array = np.asarray(value, dtype=np.float64)
-    if not np.all(np.abs(array) <= 1):
-        raise ValueError(f"{name}={value!r}: must lie in [-1, 1]")
-    return array
 
 
 def _check_scale(scale: float) -> None:
