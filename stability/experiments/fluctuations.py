@@ -131,7 +131,7 @@ class Fluctuations(Experiment):
                     "Of networks that are alive, E ln(||h^L||^2 / ||x||^2) is L times psi(n/2) + "
                     "ln(2 sigma_w^2 / n) + E ln T, T the share slope^2 + (1 - slope^2) "
                     "Beta(K/2, (n-K)/2): exactly, at any depth and width, forward and backward.",
-                    "Hanin & Nica 2020, sec. 2",
+                    "Hanin & Nica 2020",
                     alive,
                     resolution=np.inf,
                 )
@@ -144,7 +144,7 @@ class Fluctuations(Experiment):
                     "The variance of that logarithm is L (psi_1(n/2) + Var ln T), which tends to "
                     "5 L / n for ReLU: depth over width decides. Within 24 / sqrt(samples) "
                     "standard errors more, for the skewness of a squared Gaussian.",
-                    "Hanin & Nica 2020, Theorem 1",
+                    "Hanin & Nica 2020",
                     spread,
                     resolution=np.inf,
                     bias=24 / np.sqrt(count) * spread["stderr"].to_numpy(float),
@@ -264,7 +264,7 @@ def _share_claim(name: str, statement: str, part: pd.DataFrame, folk: str = "") 
     return claims.statistical(
         name,
         f"{statement} Within 4.5 / samples, for the binomial law's skewness and steps.",
-        "Hanin & Nica 2020, sec. 2; Davies 1973",
+        "Hanin & Nica 2020; Davies 1973",
         part,
         resolution=np.inf,
         bias=4.5 / part["n_samples"].to_numpy(float),

@@ -211,7 +211,7 @@ class Jacobian(Experiment):
                         name,
                         f"{statement}: extrapolated in 1 / n from the two largest widths, within "
                         "2 change^2 / limit for the next order, change being that between them.",
-                        "Pennington et al. 2017, eq. 22; Penson & Zyczkowski 2011",
+                        "Pennington et al. 2017; Penson & Zyczkowski 2011",
                         rows,
                         resolution=np.inf,
                         bias=bias,
@@ -282,7 +282,7 @@ def _skewness(rows: pd.DataFrame) -> Any:
     """How far a mean's t statistic errs for the sample's skewness, in the units of measured.
 
     gamma (2 t^2 + 1) / (6 sqrt(N)) standard errors (Hall 1992, The Bootstrap and Edgeworth
-    Expansion, sec. 2.6) at t = 5; gamma = (v + 3) sqrt(v) for a log-normal law of relative
+    Expansion) at t = 5; gamma = (v + 3) sqrt(v) for a log-normal law of relative
     variance v.
     """
     count, error = rows["n_samples"].to_numpy(float), rows["stderr"].to_numpy(float)
@@ -303,7 +303,11 @@ def _draw(weights: str, width: int, source: torch.Generator) -> Tensor:
 
 
 def _cell_rows(squares: Any, cell: dict[str, Any], q: float) -> Iterator[pd.DataFrame]:
-    """The rows of one cell from the squared singular values (N, n), ascending."""
+    """The rows of one cell from the squared singular values (N, n), ascending.
+
+    For smooth activations the second moment is predicted with independent derivatives, and the
+    largest square with Tracy and Widom's shift: neither is proven, nor judged.
+    """
     name, weights, depth, width = (cell[k] for k in ("activation", "weights", "depth", "width"))
     at = _theory(name, q)
     exact = jacobian.finite_moments(width, depth, at.mu, weights, at.sigma_w)

@@ -27,7 +27,7 @@ Complex = NDArray[np.complex128]
 
 _REACH, _NODES = 9.0, 96  # P(|Z| > 9) = 2e-19
 _TRACY_WIDOM_MEAN, _TRACY_WIDOM_STD = -1.2065335745820, 1.2679809468
-"""Of the orthogonal class (beta = 1): Bornemann 2010, arXiv 0904.1581, table 3."""
+"""Of the orthogonal class (beta = 1): Bornemann 2010, arXiv 0904.1581."""
 
 
 class SecondMoments(NamedTuple):
@@ -112,7 +112,7 @@ def fuss_catalan_density(x: ArrayLike, depth: int) -> Array:
 
     At x = sin^(L+1)((L+1) p) / (sin p sin^L(L p)), 0 < p < pi / (L+1), it is
     sin^2 p sin^(L-1)(L p) / (pi sin^L((L+1) p)): Haagerup & Moeller 2013 (arXiv 1211.4457);
-    Forrester & Liu 2015 (arXiv 1412.7420).  L = 1: Marchenko-Pastur, sqrt((4 - x) / x) / (2 pi).
+    Forrester & Liu 2015 (arXiv 1404.5759).  L = 1: Marchenko-Pastur, sqrt((4 - x) / x) / (2 pi).
     0 beyond the end and at x <= 0.  Raises ValueError if depth < 1.
     """
     values = np.asarray(x, dtype=np.float64)
@@ -166,7 +166,7 @@ def finite_moments(
 def relative_variance(depth: int, mu: Sequence[float], weights: str = "gaussian") -> float:
     """Limit of m_2 / m_1^2 - 1: L (mu_2 / mu_1^2 - 1 - s_1), s_1 = -1 Gaussian, 0 orthogonal.
 
-    Pennington et al. 2017, eq. 22 at m_1 = 1.  ReLU: 2 L and L; an orthogonal linear network: 0.
+    Pennington et al. 2017 at m_1 = 1.  ReLU: 2 L and L; an orthogonal linear network: 0.
     Raises ValueError if depth < 1, mu is not positive or the weights are not known.
     """
     _check("depth", depth, 1)

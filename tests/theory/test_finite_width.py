@@ -383,7 +383,7 @@ def worst_gain() -> float:
     )
 
 
-_HANIN = "Hanin & Nica 2020, sec. 2"
+_HANIN = "Hanin & Nica 2020"
 
 ACCURACY = [
     Case("finite_width.keeping_gain", "gain that keeps the mean square", "He et al. 2015, eq. 15",
@@ -396,14 +396,14 @@ ACCURACY = [
          _HANIN, "width 2 to 40, slope 0.01 to 0.5", "30-digit integrals of the Laplace transform",
          1e-11, worst_leaky),
     Case("finite_width.log_norm_cdf", "law of ln of the squared norm after L layers",
-         "Hanin & Nica 2020, sec. 2; Davies 1973", "probabilities above 1e-3, width 1 to 1000",
+         "Hanin & Nica 2020; Davies 1973", "probabilities above 1e-3, width 1 to 1000",
          "chi-square mixtures; Bessel law of a product", 1e-9, worst_cdf),
     Case("finite_width.log_norm_quantiles", "quantiles of that law", "inverse of the law",
          "p 1e-3 to 0.99, width 1 to 100, linear", "chi-square quantiles", 1e-8, worst_quantiles),
     Case("finite_width.log_normal_coefficient", "c(a), variance of one layer times its width",
          "Hanin & Nica 2020", "slope 0 to 7", "rational arithmetic", 1e-14, worst_coefficient),
     Case("finite_width.log_normal_variance", "beta of the wide limit; neglects O(L / n^2)",
-         "Hanin & Nica 2020, Theorem 1", "16 layers of 8", "rational arithmetic", 1e-14,
+         "Hanin & Nica 2020", "16 layers of 8", "rational arithmetic", 1e-14,
          worst_coefficient),
     Case("finite_width.mean_fourth_power", "E of the squared mean square over its start",
          "Hanin 2018", "width 1 to 999, depth 3 to 32", "rational arithmetic", 1e-13,

@@ -251,7 +251,7 @@ def worst_density() -> float:
     x = np.geomspace(1e-6, 3.9999, 30)
     true = np.sqrt((4 - x) / x) / (2 * math.pi)
     worst = float(np.abs(ja.fuss_catalan_density(x, 1) / true - 1).max())
-    # L = 2 in radicals: Penson & Zyczkowski 2011, eq. 15.
+    # L = 2 in radicals: Penson & Zyczkowski 2011.
     x = np.geomspace(1e-6, 6.7, 30)
     root = 27 + 3 * np.sqrt(81 - 12 * x)
     two = 2 ** (1 / 3) * np.sqrt(3) / (12 * math.pi)
@@ -369,7 +369,7 @@ ACCURACY = [
          "second moments of Wishart and Haar matrices", "width 1 to 1000, depth 1 to 20",
          "rational arithmetic", 1e-12, worst_finite),
     Case("jacobian.relative_variance", "variance of the squared singular values; neglects O(L / n)",
-         "Pennington et al. 2017, eq. 22", "depth 1 to 16", "S-transform as a series", 1e-12,
+         "Pennington et al. 2017", "depth 1 to 16", "S-transform as a series", 1e-12,
          worst_variance),
     Case("jacobian.limit_moments", "moments at infinite width", _PENNINGTON,
          "orders to 8, depth 1 to 10", "Fuss-Catalan and Narayana numbers", 1e-9, worst_series),
