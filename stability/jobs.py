@@ -15,6 +15,7 @@ JOBS = "jobs"
 LOCK = "lock"
 LOG = "log.txt"
 STATE = "state.json"
+END = ("done", "failed")
 
 
 def key_of(words: Sequence[str]) -> str:

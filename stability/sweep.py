@@ -39,7 +39,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stability import config, run, store
 from stability.errors import InputError
-from stability.jobs import JOBS, LOCK, LOG, STATE, key_of, standing, state_of, write_state
+from stability.jobs import END, JOBS, LOCK, LOG, STATE, key_of, standing, state_of, write_state
 from stability.lock import HeldError, held, lock
 from stability.progress import follow
 
@@ -350,25 +350,22 @@ def _launcher(composer: Composer, folder: Path) -> Callable[[Sequence[Job]], Non
 
 
 def _until_done(sweep: Path, todo: Sequence[Job], launch: Callable[[Sequence[Job]], None]) -> None:
-    """Launch until every job is done or has failed; jobs of other live processes are waited for."""
-    pending, idle = list(todo), 0
+    """Launch until every job is done or has failed; jobs of other live processes are waited for.
+
+    A killed process may take its neighbours with it: jobs that were running then are tried once
+    more, each alone, before they count as failed.
+    """
+    pending, suspects, idle = list(todo), list[Job](), 0
     while pending and not (sweep / STOP).exists():
         broken: Exception | None = None
         try:
             launch(pending)
         except Exception as error:
             broken = error
-        left = []
-        for job in pending:
-            folder = sweep / JOBS / job.key
-            state = state_of(folder)
-            if state.get("state") in ("done", "failed"):
-                continue
-            if state.get("state") == "running" and not held(folder / LOCK):
-                reason = "its process was killed (by the system, if memory ran out)"
-                write_state(folder, {**state, "state": "failed", "error": reason})
-                continue
-            left.append(job)
+        open_ = [job for job in pending if state_of(sweep / JOBS / job.key).get("state") not in END]
+        killed = [job for job in open_ if _died(job, sweep)]
+        suspects += killed
+        left = [job for job in open_ if job not in killed]
         if len(left) == len(pending):
             if broken is not None:
                 raise InputError(f"hydra/launcher: {type(broken).__name__}: {broken}")
@@ -377,6 +374,19 @@ def _until_done(sweep: Path, todo: Sequence[Job], launch: Callable[[Sequence[Job
                 raise InputError("hydra/launcher: ended without running its jobs")
             time.sleep(_POLL)
         pending = left
+    for job in suspects:
+        if not (sweep / STOP).exists():
+            with suppress(Exception):
+                launch([job])
+        if _died(job, sweep):
+            folder = sweep / JOBS / job.key
+            reason = "its process was killed (by the system, if memory ran out)"
+            write_state(folder, {**state_of(folder), "state": "failed", "error": reason})
+
+
+def _died(job: Job, sweep: Path) -> bool:
+    folder = sweep / JOBS / job.key
+    return state_of(folder).get("state") == "running" and not held(folder / LOCK)
 
 
 def _elsewhere(job: Job, sweep: Path) -> bool:

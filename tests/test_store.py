@@ -155,7 +155,7 @@ def test_a_stored_config_never_imports_code_from_outside(tmp_path: Path, target:
 
 def test_build_takes_a_scalar_for_a_list_and_an_integer_for_a_number() -> None:
     node = {"_target_": "toys.Toy", "n": 3, "scale": 2, "samples": 5, "kind": "plain",
-            "gibibytes": 1}  # fmt: skip
+            "gibibytes": 1, "seconds": 0}  # fmt: skip
     assert build(node) == Toy([3], [2.0], 5, "plain", 1.0)
     assert build(describe(Toy())) == Toy()
 
