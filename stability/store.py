@@ -2,7 +2,7 @@
 
 ``runs/EXPERIMENT/IDENTITY/`` holds ``table.parquet``, ``claims.parquet`` and ``provenance.json``.
 The identity is a hash of everything that can change a number: the resolved options, seed, device,
-threads, the versions of numpy, scipy and torch, and the source code that measures, predicts and
+threads, the versions of mpmath, numpy, scipy and torch, and the source code that measures, predicts and
 judges.  A folder appears whole or not at all: it is written aside, synced and renamed.
 ``runs/suites/NAME/members/`` and ``runs/sweeps/STAMP/members/`` list runs that belong together.
 """
@@ -41,7 +41,7 @@ PLAN = "plan.json"
 _PACKAGE = Path(__file__).parent
 _COMPUTING = ("experiments", "theory", "kernels", "catalogue")
 _PLAIN = ("claims.py", "experiment.py", "table.py")
-_ARITHMETIC = ("numpy", "scipy", "torch")
+_ARITHMETIC = ("mpmath", "numpy", "scipy", "torch")
 _RECORDED = (*_ARITHMETIC, "hydra-core", "pandas", "scikit-learn", "stability")
 
 

@@ -18,7 +18,7 @@ FORBIDDEN = {
                "stability.kernels", "stability.catalogue", "stability.experiments"),
     "kernels": ("pandas", "hydra", "omegaconf", "seaborn", "matplotlib", "stability.theory",
                 "stability.experiments", "stability.config", "stability.catalogue"),
-    "catalogue": ("hydra", "omegaconf", "seaborn", "matplotlib", "stability.theory",
+    "catalogue": ("hydra", "omegaconf", "seaborn", "matplotlib",
                   "stability.kernels", "stability.experiments"),
     "experiments": ("hydra", "omegaconf", "stability.store", "stability.report", "stability.run"),
     "report": ("hydra", "omegaconf", "torch", "stability.kernels", "stability.theory",

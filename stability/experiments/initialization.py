@@ -36,7 +36,6 @@ from stability.theory.initialization import (
     orthogonal_forward_gain,
 )
 from stability.theory.meanfield import chi, variance_map, variances
-from stability.theory.quadrature import expectation
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -84,20 +83,20 @@ def gradient_decades(
     """
     scale = sigma * init.std(width, width) * math.sqrt(width)
     first = min(scale**2, FLAT)
-    q = variances(depth, first, activation.phi, scale, 0.0, activation.kinks)[1:]
+    q = variances(depth, first, activation, scale)[1:]
     single = FORMATS["float32"]
     lost = 0.0 in activation.kinks and q.min() < single.smallest_normal
     if activation.name not in HOMOGENEOUS and (lost or q.max() > single.max):
         return math.nan
     q = np.clip(q, 1 / FLAT**20, FLAT)
-    logs = np.log(chi(q, activation.dphi, scale, activation.kinks))
+    logs = np.log(chi(q, activation, scale))
     if activation.name == "relu" and init.law != "orthogonal":
         logs = np.full_like(q, relu_log_norm(width, scale).mean)
     else:
         if init.law != "orthogonal":
             logs = logs + linear_log_norm(width).mean
-        second = expectation(lambda u: activation.dphi(u) ** 2, q, activation.kinks)
-        fourth = expectation(lambda u: activation.dphi(u) ** 4, q, activation.kinks)
+        second = activation.slope_moment(q)
+        fourth = activation.expectation(lambda u: activation.dphi(u) ** 4, q)
         spread = 1.5 / width * (fourth / second**2 - 1)
         if spread.max() > FIRST_ORDER:
             return math.nan
@@ -731,5 +730,5 @@ def output_variance(
     q = (sigma * scheme.std(*fans[0])) ** 2 * norms
     for fan_in, fan_out in fans[1:]:
         gain = sigma * scheme.std(fan_in, fan_out) * math.sqrt(fan_in)
-        q = variance_map(np.minimum(q, FLAT), activation.phi, gain, 0.0, activation.kinks)
+        q = variance_map(np.minimum(q, FLAT), activation, gain)
     return np.asarray(q)

@@ -29,7 +29,6 @@ from stability.theory.floating_point import (
     tanh_saturation,
 )
 from stability.theory.meanfield import variance_map
-from stability.theory.quadrature import expectation
 from stability.theory.saturation import (
     share_beyond,
     sigmoid_cdf,
@@ -464,9 +463,10 @@ def propagate(
         gain = sigma * scheme.std(*fan) * math.sqrt(fan[0])
 
         def following(q: Array, gain: float = gain) -> Array:
-            return variance_map(q, activation.phi, gain)
+            return variance_map(q, activation, gain)
 
-        q, fourth = following(before.q), expectation(lambda u: activation.phi(u) ** 4, before.q)
+        q = following(before.q)
+        fourth = activation.expectation(lambda u: activation.phi(u) ** 4, before.q)
         second = q / gain**2
         up = following(before.q + before.spread)
         down = following(np.maximum(before.q - before.spread, 0.0))
@@ -500,8 +500,8 @@ def predict(law: Field, name: str, width: int, rounding: float) -> Expected:
     """A layer's share of saturated units and the moments and quantiles of its activations."""
     activation = ACTIVATIONS[name]
     share, bias = law.mean_of(lambda q: share_beyond(SATURATING[name].threshold, q))
-    mean = float(np.mean(expectation(activation.phi, law.q)))
-    square = float(np.mean(expectation(lambda u: activation.phi(u) ** 2, law.q)))
+    mean = float(np.mean(activation.expectation(activation.phi, law.q)))
+    square = float(np.mean(activation.second_moment(law.q)))
     std = math.sqrt(max(square - mean**2, 0.0))
     quantiles, margins = predicted_quantiles(law, activation, width, rounding)
     return Expected(share, mean, std, quantiles, bias if width >= NARROW else 1.0, margins)

@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 Elementwise = Callable[[Array], Array]
 
 _REACH = 10.0  # P(|Z| > 10) = 1.5e-23
-_NODES, _PANEL = 64, 8.0  # nodes to a panel, and its greatest length in t
+_PANEL = 6.0  # greatest length of a panel in t
+_DENSITY, _ENDS = 10, 8  # nodes to a unit of t, and more to a panel: 1e-14 for what is tested
 _NARROWEST = 1e-8  # of the pairs' scales: sqrt(2 (1 - c)) for the largest double c below 1
 _BLOCK = 1 << 17  # numbers held at once: what a core's cache holds
 
@@ -32,27 +33,47 @@ def nonnegative(name: str, value: ArrayLike) -> Array:
     return array
 
 
+def correlation(name: str, value: ArrayLike) -> Array:
+    """``value`` as float64; ValueError naming ``name`` unless in [-1, 1]."""
+    array = np.asarray(value, dtype=np.float64)
+    if not np.all(np.abs(array) <= 1):
+        raise ValueError(f"{name}={value!r}: must lie in [-1, 1]")
+    return array
+
+
+def _check_scale(scale: float) -> None:
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale={scale!r}: must be finite and above 0")
+
+
 @lru_cache(maxsize=64)
-def _legendre(panels: int) -> tuple[Array, Array]:
-    """Gauss-Legendre nodes and weights on [0, 1], cut in ``panels`` equal parts."""
-    x, w = np.polynomial.legendre.leggauss(_NODES)
+def _legendre(panels: int, nodes: int) -> tuple[Array, Array]:
+    """Gauss-Legendre nodes and weights on [0, 1], ``nodes`` on each of ``panels`` equal parts."""
+    x, w = np.polynomial.legendre.leggauss(nodes)
     return (
         ((np.arange(panels)[:, None] + (x + 1) / 2) / panels).ravel(),
         np.tile(w / (2 * panels), panels),
     )
 
 
-def _panels(narrowest: float) -> int:
-    """Panels that the substitution's range takes when its scale is ``narrowest``."""
-    return max(1, math.ceil(math.asinh(_REACH / narrowest) / _PANEL))
+def _order(narrowest: float) -> tuple[int, int]:
+    """Panels, and nodes to each, that the range takes where its scale is ``narrowest``."""
+    span = math.asinh(_REACH / narrowest)
+    panels = math.ceil(span / _PANEL)
+    return panels, math.ceil(_DENSITY * span / panels) + _ENDS
 
 
-def _rule(cuts: Array, scale: Array, panels: int) -> tuple[Array, Array]:
-    """Nodes and weights, each (..., 2 K panels _NODES), with sum w g(z) = E g(Z).
+def _octaves(narrowest: Array) -> Array:
+    """The powers of 2 at or below the scales: values share a rule, whatever others there are."""
+    return np.exp2(np.floor(np.log2(narrowest)))
+
+
+def _rule(cuts: Array, scale: Array, order: tuple[int, int]) -> tuple[Array, Array]:
+    """Nodes and weights, each (..., 2 K panels nodes), with sum w g(z) = E g(Z).
 
     ``cuts`` (..., K), ascending: where g may be rough; ``scale`` (...): the width of its features.
     """
-    x, w = _legendre(panels)
+    x, w = _legendre(*order)
     cuts = np.clip(cuts, -_REACH, _REACH)
     edge = np.full_like(cuts[..., :1], _REACH)
     middle = (cuts[..., 1:] + cuts[..., :-1]) / 2
@@ -88,27 +109,35 @@ def _at_scale(cuts: Array, mean: Array, deviation: Array) -> Array:
     return np.where(distance == 0, 0.0, np.divide(distance, safe, out=far, where=safe > 0))
 
 
-def expectation(f: Elementwise, q: ArrayLike, kinks: Sequence[float] = ()) -> Array:
+def expectation(
+    f: Elementwise, q: ArrayLike, kinks: Sequence[float] = (), scale: float = 1.0
+) -> Array:
     """E f(sqrt(q) Z) with Z ~ N(0, 1), elementwise over ``q``.
 
-    ``f``: elementwise on float64 arrays, with features no narrower than 1 apart from jumps of
-    itself or its derivatives at ``kinks`` and at 0, growing at most like a power.
+    ``f``: elementwise on float64 arrays, with features no narrower than ``scale`` apart from jumps
+    of itself or its derivatives at ``kinks`` and at 0, growing at most like a power; its features
+    lie about those points (what oscillates out to infinity is resolved up to q = 10 only).
     For the squares of the catalogue's activations and of their derivatives the relative error is
     below 1e-10 for q from 1e-8 to 1e4; at q = 0 the value is f(0), and what overflows is inf.
-    Raises ValueError if q is negative or not finite.
+    Raises ValueError if q is negative or not finite, a kink not finite, or the scale not positive.
     """
     variances = nonnegative("q", q)
+    _check_scale(scale)
     flat = np.sqrt(variances).reshape(-1)
     cuts = _cuts(kinks)
     result = np.empty_like(flat)
-    panels = _panels(1 / max(1.0, float(flat.max(initial=0.0))))
-    step = max(1, _BLOCK // (2 * cuts.size * panels * _NODES))
-    for start in range(0, flat.size, step):
-        s = flat[start : start + step]
-        narrow = 1 / np.maximum(s, 1)
-        z, weight = _rule(_at_scale(cuts, np.zeros_like(s), s), narrow, panels)
-        with np.errstate(over="ignore"):
-            result[start : start + step] = np.sum(weight * f(s[:, None] * z), axis=-1)
+    octaves = _octaves(scale / np.maximum(flat, scale))
+    for octave in np.unique(octaves):
+        here = np.flatnonzero(octaves == octave)
+        order = _order(octave)
+        step = max(1, _BLOCK // (2 * cuts.size * math.prod(order)))
+        for start in range(0, here.size, step):
+            s = flat[here[start : start + step]]
+            places = _at_scale(cuts, np.zeros_like(s), s) if cuts.size > 1 else cuts[None]
+            z, weight = _rule(places, np.array([octave]), order)
+            with np.errstate(over="ignore"):
+                values = f(s[:, None] * z)
+                result[here[start : start + step]] = np.einsum("...j,...j->...", values, weight)
     origin = flat == 0
     if origin.any():
         result[origin] = f(np.zeros(1))[0]
@@ -123,30 +152,33 @@ def _shaped(flat: Array, shape: tuple[int, ...]) -> Array:
 
 
 def expectation2(
-    f: Elementwise, q1: ArrayLike, q2: ArrayLike, c: ArrayLike, kinks: Sequence[float] = ()
+    f: Elementwise,
+    q1: ArrayLike,
+    q2: ArrayLike,
+    c: ArrayLike,
+    kinks: Sequence[float] = (),
+    scale: float = 1.0,
 ) -> Array:
     """E f(u1) f(u2) for Gaussians of variances q1, q2 and correlation c, broadcast together.
 
     The integral over u1 runs outside, that over u2 given u1 inside, each cut at ``kinks``; the
     outer one also resolves the layer of width sqrt(1 - c^2) that a kink leaves at c near 1.
     The error is below 1e-10 sqrt(E f(u1)^2 E f(u2)^2) for q from 1e-8 to 1e4 and every c; beyond
-    q = 1e16 what f does within distance 1 of its cuts is not resolved.
+    q = 1e16 scale^2 what f does within ``scale`` of its cuts is not resolved.
     Raises ValueError if q1 or q2 is negative, |c| > 1, or any is not finite.
     """
     first, second = nonnegative("q1", q1), nonnegative("q2", q2)
-    correlation = np.asarray(c, dtype=np.float64)
-    if not np.all(np.abs(correlation) <= 1):
-        raise ValueError(f"c={c!r}: must lie in [-1, 1]")
-    first, second, correlation = np.broadcast_arrays(first, second, correlation)
+    _check_scale(scale)
+    first, second, shared = np.broadcast_arrays(first, second, correlation("c", c))
     cuts = _cuts(kinks)
-    columns = (np.sqrt(first).ravel(), np.sqrt(second).ravel(), correlation.ravel())
+    columns = (np.sqrt(first).ravel(), np.sqrt(second).ravel(), shared.ravel())
     result = np.empty(first.size)
     rests = np.sqrt((1 - columns[2]) * (1 + columns[2]))
-    scales = np.maximum(np.minimum(1 / np.maximum(columns[0], 1), rests), _NARROWEST)
-    outside = _panels(float(scales.min(initial=1.0)))
-    spread = float((columns[1] * rests).max(initial=0.0))
-    within = _panels(1 / min(max(spread, 1.0), 1 / _NARROWEST))
-    size = 4 * cuts.size * (cuts.size + 1) * outside * within * _NODES**2
+    scales = np.maximum(np.minimum(scale / np.maximum(columns[0], scale), rests), _NARROWEST)
+    outside = _order(float(scales.min(initial=1.0)))
+    spread = float((columns[1] * rests).max(initial=0.0)) / scale
+    within = _order(1 / min(max(spread, 1.0), 1 / _NARROWEST))
+    size = 4 * cuts.size * (cuts.size + 1) * math.prod(outside) * math.prod(within)
     step = max(1, _BLOCK // size)
     for start in range(0, first.size, step):
         part = slice(start, start + step)
@@ -156,7 +188,7 @@ def expectation2(
         deviation = np.broadcast_to((s2 * rest)[:, None], mean.shape)
         inside = _at_scale(cuts, mean, deviation)
         inside = np.sort(np.concatenate([inside, np.zeros_like(mean)[..., None]], axis=-1))
-        z2, inner = _rule(inside, 1 / np.clip(deviation, 1, 1 / _NARROWEST), within)
+        z2, inner = _rule(inside, 1 / np.clip(deviation / scale, 1, 1 / _NARROWEST), within)
         with np.errstate(over="ignore"):
             given = np.sum(inner * f(mean[..., None] + deviation[..., None] * z2), axis=-1)
             result[part] = np.sum(outer * f(s1[:, None] * z1) * given, axis=-1)

@@ -123,3 +123,41 @@ def test_float32_agrees_with_float64_to_its_rounding() -> None:
 def test_an_odd_batch_is_refused() -> None:
     with pytest.raises(InputError, match=r"experiment\.batch=3: must be even"):
         GradientFlow(batch=3)
+
+
+def test_the_width_correction_of_relu_is_its_known_one() -> None:
+    """-5/2 and 5 a layer: the middle between ln of one and of the mean square is -5/4 a layer."""
+    table = GradientFlow([9], [50], ["relu"], ["he"]).run(Context(0))
+    row = select(table, "gradient_decades_per_layer").iloc[0]
+    unit = 2 * 50 * math.log(10)
+    assert row["shift"] == pytest.approx(-1.25 / unit, rel=1e-9)
+    assert row["room"] == pytest.approx((1.25 + 25 / 50) / unit, rel=1e-9)
+    moments = select(table, "log10_preactivation_moment")
+    layer = moments["layer"].to_numpy(float)
+    expected = -(2.5 * (layer - 1) + 1) + (5 * (layer - 1) + 2) / 4
+    assert moments["shift"].to_numpy() * 50 * math.log(10) == pytest.approx(expected, rel=1e-9)
+
+
+def test_chaotic_tanh_needs_and_has_more_room_than_relu() -> None:
+    chaotic = GradientFlow([12], [40], ["tanh"], ["lecun"], [3.0], [0.3], replicates=60)
+    table = chaotic.run(Context(0))
+    assert verdicts(table)["gradient_rate"] == "holds"
+    relu = GradientFlow([12], [40], ["relu"], ["he"]).run(Context(0))
+    rooms = [select(t, "gradient_decades_per_layer")["room"].iloc[0] for t in (table, relu)]
+    assert rooms[0] > 1.5 * rooms[1]
+
+
+@pytest.mark.parametrize("init", ["orthogonal", "lecun_uniform"])
+def test_other_laws_keep_the_allowance(init: str) -> None:
+    table = GradientFlow([5], [20], ["tanh"], [init]).run(Context(0))
+    row = select(table, "gradient_decades_per_layer").iloc[0]
+    assert row["shift"] == 0
+    room = gradient_flow.WIDTH_BIAS / 20 / (2 * math.log(10))
+    assert row["room"] == pytest.approx(room, rel=1e-12)
+
+
+def test_a_network_without_the_correction_is_seen(measured: pd.DataFrame) -> None:
+    wrong = measured.copy()
+    rows = wrong["quantity"] == "log10_preactivation_moment"
+    wrong.loc[rows, ["shift", "room"]] = [-1.0, 0.0]
+    assert verdicts(wrong)["forward_moment"] == "fails"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stability.catalogue.activations import ACTIVATIONS
 from stability.theory import meanfield as mf
+from stability.theory import phase as ph
 
 LAW = settings(deadline=None, max_examples=25)
 NAMES = list(ACTIVATIONS)
@@ -49,12 +50,12 @@ def arc_cosine(c: Any) -> Any:
 
 @pytest.mark.parametrize(("sigma_b", "sigma_w", "q"), TANH_LINE)
 def test_the_critical_line_of_tanh(sigma_b: float, sigma_w: float, q: float) -> None:
-    w, b = mf.critical_line(q, TANH.phi, TANH.dphi)
+    w, b = ph.critical_line(q, TANH)
     # Both slopes along the line are of order 1; q is given to 1e-6, of a value down to 0.05.
     assert float(w) == pytest.approx(sigma_w, abs=1.5e-6)
     assert float(b) == pytest.approx(sigma_b, abs=1.5e-6)
-    assert mf.fixed_point(TANH.phi, float(w), float(b)) == pytest.approx(q, rel=1e-6)
-    assert float(mf.chi(q, TANH.dphi, w)) == pytest.approx(1, rel=1e-12)
+    assert ph.fixed_point(TANH, float(w), float(b)) == pytest.approx(q, rel=1e-6)
+    assert float(mf.chi(q, TANH, w)) == pytest.approx(1, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +72,8 @@ def test_the_critical_line_of_tanh(sigma_b: float, sigma_w: float, q: float) -> 
 )
 def test_critical_points_of_others(name: str, sigma_b: float, sigma_w: float) -> None:
     entry = ACTIVATIONS[name]
-    q = mf.fixed_point(entry.phi, sigma_w, sigma_b, entry.kinks)
-    assert float(mf.chi(q, entry.dphi, sigma_w, entry.kinks)) == pytest.approx(1, abs=2e-5)
+    q = ph.fixed_point(entry, sigma_w, sigma_b)
+    assert float(mf.chi(q, entry, sigma_w)) == pytest.approx(1, abs=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -85,27 +86,27 @@ def test_critical_points_of_others(name: str, sigma_b: float, sigma_w: float) ->
 def test_the_half_stable_points(name: str, w2: float, b2: float, q: float) -> None:
     # Roberts, Yaida & Hanin 2022, sec. 5.3.
     entry = ACTIVATIONS[name]
-    w, b = mf.critical_line(q, entry.phi, entry.dphi)
+    w, b = ph.critical_line(q, entry)
     assert float(w) ** 2 == pytest.approx(w2, abs=1e-6)
     assert float(b) ** 2 == pytest.approx(b2, abs=1e-6)
 
 
 def test_the_critical_line_of_relu_is_a_point_and_of_tanh_at_0_is_1() -> None:
-    w, b = mf.critical_line([1e-8, 1.0, 1e4], RELU.phi, RELU.dphi, RELU.kinks)
+    w, b = ph.critical_line([1e-8, 1.0, 1e4], RELU)
     np.testing.assert_allclose(w, math.sqrt(2), rtol=1e-13)
     np.testing.assert_array_equal(b, 0)
-    assert tuple(map(float, mf.critical_line(0.0, TANH.phi, TANH.dphi))) == (1.0, 0.0)
+    assert tuple(map(float, ph.critical_line(0.0, TANH))) == (1.0, 0.0)
 
 
 def test_the_critical_line_is_nan_where_no_bias_is_small_enough() -> None:
     gelu = ACTIVATIONS["gelu"]
-    w, b = mf.critical_line(1.0, gelu.phi, gelu.dphi)
+    w, b = ph.critical_line(1.0, gelu)
     expected = 1 - 0.425221 / 0.455851
     assert float(w) ** -2 == pytest.approx(0.455851, abs=1e-6)
     assert float(b) ** 2 == pytest.approx(expected, abs=4e-6)
     # At q -> 0 sigmoid needs sigma_w^2 = 16, and 16 / 4 is more than q.
     sigmoid = ACTIVATIONS["sigmoid"]
-    w, b = mf.critical_line([1e-6, 45.6], sigmoid.phi, sigmoid.dphi)
+    w, b = ph.critical_line([1e-6, 45.6], sigmoid)
     assert w[0] == pytest.approx(4, rel=1e-5)
     assert np.isnan(b[0])
     # Its critical gain without bias is 10.149, at q = 45.6.
@@ -116,9 +117,9 @@ def test_the_critical_line_is_nan_where_no_bias_is_small_enough() -> None:
 def test_fixed_points_and_depth_scales_of_tanh(row: tuple[float, ...]) -> None:
     w2, q, chi, c, xi_c, xi_q = row
     sigma_w, sigma_b = math.sqrt(w2), math.sqrt(0.05)
-    scales = mf.depth_scales(TANH.phi, TANH.dphi, sigma_w, sigma_b)
+    scales = ph.depth_scales(TANH, sigma_w, sigma_b)
     assert scales.q == pytest.approx(q, abs=6e-6)
-    assert float(mf.chi(scales.q, TANH.dphi, sigma_w)) == pytest.approx(chi, abs=6e-6)
+    assert float(mf.chi(scales.q, TANH, sigma_w)) == pytest.approx(chi, abs=6e-6)
     assert scales.c == pytest.approx(c, abs=6e-6)
     assert scales.xi_c == pytest.approx(xi_c, rel=5e-4)
     assert scales.xi_q == pytest.approx(xi_q, rel=5e-4)
@@ -129,57 +130,57 @@ def test_fixed_points_and_depth_scales_of_tanh(row: tuple[float, ...]) -> None:
     [(1.3, 0.60705, 0.93981, 1.0), (2.5, 4.07912, 1.58522, 0.1221), (4.0, 12.604, 2.36726, 0.0297)],
 )
 def test_the_phases_of_poole_2016(sigma_w: float, q: float, chi: float, c: float) -> None:
-    scales = mf.depth_scales(TANH.phi, TANH.dphi, sigma_w, 0.3)
+    scales = ph.depth_scales(TANH, sigma_w, 0.3)
     assert scales.q == pytest.approx(q, rel=4e-5)
-    assert float(mf.chi(scales.q, TANH.dphi, sigma_w)) == pytest.approx(chi, abs=6e-6)
+    assert float(mf.chi(scales.q, TANH, sigma_w)) == pytest.approx(chi, abs=6e-6)
     assert scales.c == pytest.approx(c, abs=6e-5)
 
 
 def test_fixed_points_of_sigmoid_and_selu() -> None:
     sigmoid, selu = ACTIVATIONS["sigmoid"], ACTIVATIONS["selu"]
-    q = mf.fixed_point(sigmoid.phi, 1.0)
+    q = ph.fixed_point(sigmoid, 1.0)
     assert q == pytest.approx(0.264687, abs=1e-6)
-    assert float(mf.chi(q, sigmoid.dphi, 1.0)) == pytest.approx(0.0557207, abs=1e-7)
-    assert mf.fixed_point(selu.phi, 1.0, 0.0, selu.kinks) == pytest.approx(1.0, abs=1e-12)
-    low = mf.fixed_point(selu.phi, 0.75, 0.0, selu.kinks)
+    assert float(mf.chi(q, sigmoid, 1.0)) == pytest.approx(0.0557207, abs=1e-7)
+    assert ph.fixed_point(selu, 1.0) == pytest.approx(1.0, abs=1e-12)
+    low = ph.fixed_point(selu, 0.75)
     assert math.sqrt(low) / 0.75 == pytest.approx(0.20236, abs=1e-5)
-    assert mf.fixed_point(TANH.phi, 5 / 3) == pytest.approx(1.17848, abs=1e-5)
+    assert ph.fixed_point(TANH, 5 / 3) == pytest.approx(1.17848, abs=1e-5)
 
 
 def test_collapse_divergence_and_indifference() -> None:
-    assert mf.fixed_point(TANH.phi, 1.0) == 0.0
-    assert mf.fixed_point(TANH.phi, 0.5) == 0.0
-    assert mf.fixed_point(RELU.phi, 1.41, 0.0, RELU.kinks) == 0.0
-    assert mf.fixed_point(RELU.phi, 1.42, 0.0, RELU.kinks) == math.inf
-    assert mf.fixed_point(RELU.phi, math.sqrt(2), 0.0, RELU.kinks) == 1.0
-    assert mf.fixed_point(RELU.phi, math.sqrt(2), 1e-3, RELU.kinks) == math.inf
+    assert ph.fixed_point(TANH, 1.0) == 0.0
+    assert ph.fixed_point(TANH, 0.5) == 0.0
+    assert ph.fixed_point(RELU, 1.41) == 0.0
+    assert ph.fixed_point(RELU, 1.42) == math.inf
+    assert ph.fixed_point(RELU, math.sqrt(2)) == 1.0
+    assert ph.fixed_point(RELU, math.sqrt(2), 1e-3) == math.inf
     # q* = b^2 / (1 - w^2) for linear layers, over all magnitudes.
     for b in (1e-9, 1e-3, 1.0, 1e4):
-        assert mf.fixed_point(LINEAR.phi, 0.6, b) == pytest.approx(b * b / 0.64, rel=1e-11)
+        assert ph.fixed_point(LINEAR, 0.6, b) == pytest.approx(b * b / 0.64, rel=1e-11)
     # Just above criticality q* = (w^2 - 1) / 2 to first order.
-    assert mf.fixed_point(TANH.phi, 1 + 1e-6) == pytest.approx(1e-6, rel=1e-4)
+    assert ph.fixed_point(TANH, 1 + 1e-6) == pytest.approx(1e-6, rel=1e-4)
 
 
 def test_depth_scales_without_a_fixed_point_are_nan() -> None:
     for sigma_w, q in ((0.5, 0.0), (2.0, math.inf)):
-        scales = mf.depth_scales(RELU.phi, RELU.dphi, sigma_w, 0.0, RELU.kinks)
+        scales = ph.depth_scales(RELU, sigma_w)
         assert scales.q == q
         assert all(map(math.isnan, scales[1:]))
 
 
 def test_depth_scales_of_linear_layers() -> None:
     # Both deviations shrink by w^2 a layer.
-    scales = mf.depth_scales(LINEAR.phi, LINEAR.dphi, 0.6, 0.5)
+    scales = ph.depth_scales(LINEAR, 0.6, 0.5)
     assert scales.c == 1.0
     assert scales.xi_q == pytest.approx(-1 / math.log(0.36), rel=1e-12)
     assert scales.xi_c == pytest.approx(-1 / math.log(0.36), rel=1e-12)
 
 
 def test_an_odd_activation_without_bias_decorrelates_to_0() -> None:
-    assert mf.fixed_correlation(mf.fixed_point(TANH.phi, 2.0), TANH.phi, 2.0) == 0.0
-    relu = mf.fixed_correlation(1.0, RELU.phi, math.sqrt(2), 0.0, RELU.kinks)
+    assert ph.fixed_correlation(ph.fixed_point(TANH, 2.0), TANH, 2.0) == 0.0
+    relu = ph.fixed_correlation(1.0, RELU, math.sqrt(2))
     assert relu == 1.0
-    assert mf.fixed_correlation(1.0, LINEAR.phi, 1.0) == 1.0
+    assert ph.fixed_correlation(1.0, LINEAR, 1.0) == 1.0
 
 
 @pytest.mark.parametrize("q", [1e-8, 0.3, 7.0, 1e4])
@@ -187,15 +188,15 @@ def test_the_maps_of_erf_in_closed_form(q: float) -> None:
     # Williams 1997: E erf(u1) erf(u2) = (2 / pi) asin(2 q c / (1 + 2 q)).
     w, b, c = 1.7, 0.4 * math.sqrt(q), np.array([-1, -0.3, 0.0, 0.8, 1])
     following = w * w * 2 / np.pi * np.arcsin(2 * q * c / (1 + 2 * q)) + b * b
-    assert float(mf.variance_map(q, ERF.phi, w, b)) == pytest.approx(following[-1], rel=1e-11)
+    assert float(mf.variance_map(q, ERF, w, b)) == pytest.approx(following[-1], rel=1e-11)
     np.testing.assert_allclose(
-        mf.covariance_map(q, q * c, ERF.phi, w, b), following, rtol=0, atol=1e-10 * following[-1]
+        mf.covariance_map(q, q * c, ERF, w, b), following, rtol=0, atol=1e-10 * following[-1]
     )
     np.testing.assert_allclose(
-        mf.correlation_map(c, q, ERF.phi, w, b), following / following[-1], rtol=0, atol=1e-10
+        mf.correlation_map(c, q, ERF, w, b), following / following[-1], rtol=0, atol=1e-10
     )
     slope = w * w * 4 / np.pi / math.sqrt(1 + 4 * q)
-    assert float(mf.chi(q, ERF.dphi, w)) == pytest.approx(slope, rel=1e-11)
+    assert float(mf.chi(q, ERF, w)) == pytest.approx(slope, rel=1e-11)
 
 
 def test_the_correlations_of_he_networks_follow_the_arc_cosine_recursion() -> None:
@@ -203,7 +204,7 @@ def test_the_correlations_of_he_networks_follow_the_arc_cosine_recursion() -> No
     for _ in range(depth):
         expected.append(c)
         c = float(arc_cosine(c))
-    measured = mf.correlations(depth, 3.0, 0.0, RELU.phi, math.sqrt(2), 0.0, RELU.kinks)
+    measured = mf.correlations(depth, 3.0, 0.0, RELU, math.sqrt(2))
     assert measured.shape == (depth,)
     np.testing.assert_allclose(measured, expected, rtol=0, atol=1e-8)
     for layer, value in ((1, 0.318310), (2, 0.493731), (10, 0.871536), (50, 0.987862)):
@@ -213,7 +214,7 @@ def test_the_correlations_of_he_networks_follow_the_arc_cosine_recursion() -> No
 def test_correlations_track_the_variance() -> None:
     q1, c1, w, b = 5.0, 0.2, 1.5, 0.3
     q, covariance = q1, q1 * c1
-    values = mf.correlations(6, q1, c1, ERF.phi, w, b)
+    values = mf.correlations(6, q1, c1, ERF, w, b)
     for value in values:
         assert value == pytest.approx(covariance / q, abs=1e-10)
         scale = 1 + 2 * q
@@ -222,24 +223,24 @@ def test_correlations_track_the_variance() -> None:
 
 
 def test_variances_of_linear_relu_and_critical_tanh() -> None:
-    grown = mf.variances(700, 1.0, RELU.phi, math.sqrt(8), 0.0, RELU.kinks)
+    grown = mf.variances(700, 1.0, RELU, math.sqrt(8))
     with np.errstate(over="ignore"):
         expected = 4.0 ** np.arange(700)
     np.testing.assert_allclose(grown[:500], expected[:500], rtol=1e-9)
     np.testing.assert_array_equal(np.isinf(grown[520:]), True)
-    shrunk = mf.variances(20, 0.3, LINEAR.phi, 0.01, 0.2)
+    shrunk = mf.variances(20, 0.3, LINEAR, 0.01, 0.2)
     assert shrunk[0] == 0.3
     assert shrunk[-1] == pytest.approx(0.04 / (1 - 1e-4), rel=1e-12)
-    tanh = mf.variances(1001, 1.0, TANH.phi, 1.0)
+    tanh = mf.variances(1001, 1.0, TANH, 1.0)
     # q ~ 1 / (2 l) with a correction of order ln(l) / l.
     assert 2000 * tanh[1000] == pytest.approx(1, abs=math.log(1000) / 1000)
-    assert mf.variances(1, 0.0, TANH.phi, 1.0).tolist() == [0.0]
+    assert mf.variances(1, 0.0, TANH, 1.0).tolist() == [0.0]
 
 
 def test_the_correlation_of_a_signal_that_is_gone_is_nan() -> None:
-    assert np.isnan(mf.correlation_map(0.5, 0.0, TANH.phi, 1.0))
-    assert np.isnan(mf.correlation_map([0.5, 1.0], 1.0, TANH.phi, 0.0)).all()
-    exploding = mf.correlations(60, 1.0, 0.5, LINEAR.phi, 1e3)
+    assert np.isnan(mf.correlation_map(0.5, 0.0, TANH, 1.0))
+    assert np.isnan(mf.correlation_map([0.5, 1.0], 1.0, TANH, 0.0)).all()
+    exploding = mf.correlations(60, 1.0, 0.5, LINEAR, 1e3)
     assert exploding[50] == pytest.approx(0.5, abs=1e-9)
     assert np.isnan(exploding[-1])
 
@@ -251,7 +252,7 @@ def test_correlations_are_correlations_and_1_is_fixed(
     name: str, q: float, c: float, w: float, b: float
 ) -> None:
     entry = ACTIVATIONS[name]
-    values = mf.correlation_map([c, 1.0], q, entry.phi, w, b, entry.kinks)
+    values = mf.correlation_map([c, 1.0], q, entry, w, b)
     assert abs(values[0]) <= 1
     assert values[1] == pytest.approx(1, abs=1e-10)
 
@@ -259,7 +260,7 @@ def test_correlations_are_correlations_and_1_is_fixed(
 @LAW
 @given(q=st.floats(1e-8, 1e4), r=st.floats(1e-8, 1e4), w=st.floats(0.1, 5))
 def test_relu_is_homogeneous(q: float, r: float, w: float) -> None:
-    first, second = mf.variance_map([q, r], RELU.phi, w, 0.0, RELU.kinks)
+    first, second = mf.variance_map([q, r], RELU, w)
     assert first / second == pytest.approx(q / r, rel=1e-11)
     assert first == pytest.approx(w * w * q / 2, rel=1e-11)
 
@@ -271,7 +272,7 @@ def test_the_variance_map_of_a_monotone_activation_increases(
     name: str, q: float, ratio: float
 ) -> None:
     entry = ACTIVATIONS[name]
-    low, high = mf.variance_map([q, q * ratio], entry.phi, 1.0, 0.0, entry.kinks)
+    low, high = mf.variance_map([q, q * ratio], entry, 1.0)
     # Sigmoid and softplus are flat to first order about q = 0.
     assert high >= low * (1 - 1e-13)
 
@@ -281,45 +282,44 @@ def test_the_variance_map_of_a_monotone_activation_increases(
 @given(q=st.floats(1e-6, 1e4))
 def test_the_gaussian_poincare_inequality(entry: Any, q: float) -> None:
     # Chernoff 1981: Var phi <= q E phi'^2, so chi_1 >= 1 where the forward gain keeps q.
-    variance = float(mf.variance_map(q, entry.phi, 1.0, 0.0, entry.kinks))
-    assert variance <= q * float(mf.chi(q, entry.dphi, 1.0, entry.kinks)) * (1 + 1e-12)
+    variance = float(mf.variance_map(q, entry, 1.0))
+    assert variance <= q * float(mf.chi(q, entry, 1.0)) * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_chi_is_the_slope_of_the_correlation_map_at_1(name: str) -> None:
     # One-sided difference over h: off by h C'' / 2, or sqrt(h) where a kink makes C'' diverge.
     entry, q, w, h = ACTIVATIONS[name], 0.8, 1.3, 1e-5
-    following = float(mf.variance_map(q, entry.phi, w, 0.0, entry.kinks))
-    moved = float(mf.correlation_map(1 - h, q, entry.phi, w, 0.0, entry.kinks))
+    following = float(mf.variance_map(q, entry, w))
+    moved = float(mf.correlation_map(1 - h, q, entry, w))
     slope = (1 - moved) / h * following / q
-    chi = float(mf.chi(q, entry.dphi, w, entry.kinks))
+    chi = float(mf.chi(q, entry, w))
     assert slope == pytest.approx(chi, rel=5e-3 if entry.kinks else 1e-4)
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
 def test_bad_arguments_are_named(bad: float) -> None:
-    phi = TANH.phi
     with pytest.raises(ValueError, match=r"^q="):
-        mf.variance_map(bad, phi, 1.0)
+        mf.variance_map(bad, TANH, 1.0)
     with pytest.raises(ValueError, match=r"^sigma_w="):
-        mf.variance_map(1.0, phi, bad)
+        mf.variance_map(1.0, TANH, bad)
     with pytest.raises(ValueError, match=r"^sigma_b="):
-        mf.fixed_point(phi, 1.0, bad)
+        ph.fixed_point(TANH, 1.0, bad)
     with pytest.raises(ValueError, match=r"^sigma_w="):
-        mf.chi(1.0, phi, bad)
+        mf.chi(1.0, TANH, bad)
     with pytest.raises(ValueError, match=r"^q1="):
-        mf.variances(3, bad, phi, 1.0)
+        mf.variances(3, bad, TANH, 1.0)
     with pytest.raises(ValueError, match=r"^q="):
-        mf.critical_line(bad, phi, TANH.dphi)
+        ph.critical_line(bad, TANH)
 
 
 def test_bad_depths_and_correlations_are_named() -> None:
     with pytest.raises(ValueError, match=r"^depth="):
-        mf.variances(0, 1.0, TANH.phi, 1.0)
+        mf.variances(0, 1.0, TANH, 1.0)
     for bad in (1.5, math.nan):
         with pytest.raises(ValueError, match=r"^c1="):
-            mf.correlations(3, 1.0, bad, TANH.phi, 1.0)
+            mf.correlations(3, 1.0, bad, TANH, 1.0)
         with pytest.raises(ValueError, match=r"^covariance="):
-            mf.covariance_map(1.0, bad, TANH.phi, 1.0)
+            mf.covariance_map(1.0, bad, TANH, 1.0)
         with pytest.raises(ValueError, match=r"^c="):
-            mf.correlation_map(bad, 1.0, TANH.phi, 1.0)
+            mf.correlation_map(bad, 1.0, TANH, 1.0)

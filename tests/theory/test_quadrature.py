@@ -19,7 +19,7 @@ CORRELATIONS = np.array([-1, -1 + 1e-9, -0.8, 0, 0.3, 0.9, 0.9999, 1 - 1e-8, 1 -
 
 ALPHA = mp.mpf("1.6732632423543772848170429916717")
 SCALE = mp.mpf("1.0507009873554804934193349852946")
-LEAK = mp.mpf(0.01)
+LEAK, BETA = mp.mpf(0.01), mp.mpf(1.702)
 
 
 def logistic(u: Any) -> Any:
@@ -35,11 +35,16 @@ EXACT: dict[str, tuple[Exact, Exact]] = {
     "linear": (lambda u: u, lambda _: mp.mpf(1)),
     "relu": (lambda u: max(u, mp.mpf(0)), lambda u: mp.mpf(u > 0)),
     "leaky_relu": (lambda u: u if u > 0 else LEAK * u, lambda u: mp.mpf(1) if u > 0 else LEAK),
+    "prelu": (lambda u: u if u > 0 else u / 4, lambda u: mp.mpf(1) if u > 0 else mp.mpf(0.25)),
     "sigmoid": (logistic, lambda u: logistic(u) * logistic(-u)),
     "tanh": (mp.tanh, lambda u: mp.sech(u) ** 2),
     "erf": (mp.erf, lambda u: 2 / mp.sqrt(mp.pi) * mp.exp(-u * u)),
     "gelu": (lambda u: u * mp.ncdf(u), lambda u: mp.ncdf(u) + u * gauss(u)),
     "silu": (lambda u: u * logistic(u), lambda u: logistic(u) * (1 + u * logistic(-u))),
+    "swish": (
+        lambda u: u * logistic(BETA * u),
+        lambda u: logistic(BETA * u) * (1 + BETA * u * logistic(-BETA * u)),
+    ),
     "elu": (lambda u: u if u > 0 else mp.expm1(u), lambda u: mp.exp(min(u, mp.mpf(0)))),
     "selu": (
         lambda u: SCALE * (u if u > 0 else ALPHA * mp.expm1(u)),
@@ -49,6 +54,10 @@ EXACT: dict[str, tuple[Exact, Exact]] = {
     "softsign": (lambda u: u / (1 + abs(u)), lambda u: 1 / (1 + abs(u)) ** 2),
     "hardtanh": (lambda u: min(max(u, mp.mpf(-1)), mp.mpf(1)), lambda u: mp.mpf(abs(u) < 1)),
 }
+
+
+def test_every_activation_that_does_not_oscillate_is_tested() -> None:
+    assert set(EXACT) == set(ACTIVATIONS) - {"sin"}
 
 
 def exact_square(f: Exact, q: float) -> float:
@@ -70,7 +79,7 @@ def exact_square(f: Exact, q: float) -> float:
 
 
 @pytest.mark.parametrize("q", VARIANCES)
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", EXACT)
 def test_second_moments_agree_with_mpmath(name: str, q: float) -> None:
     entry = ACTIVATIONS[name]
     for ours, exact in zip((entry.phi, entry.dphi), EXACT[name], strict=True):
@@ -96,11 +105,11 @@ def test_closed_forms_far_beyond_the_stated_range(q: float) -> None:
 
 
 def test_shape_zero_variance_and_blocks() -> None:
-    q = np.linspace(0, 50, 24_000).reshape(3, 8000)
+    q = np.linspace(0, 10, 24_000).reshape(3, 8000)
     values = expectation(np.cos, q)
     assert values.shape == q.shape
     assert values[0, 0] == 1.0
-    np.testing.assert_allclose(values, np.exp(-q / 2), rtol=0, atol=1e-11)
+    np.testing.assert_allclose(values, np.exp(-q / 2), rtol=0, atol=1e-12)
     assert np.ndim(expectation(np.cos, 1.0)) == 0
     assert expectation(np.cos, []).shape == (0,)
     assert expectation2(np.cos, [], 1.0, 0.5).shape == (0,)
@@ -147,7 +156,7 @@ def test_pairs_against_arc_cosine_and_arc_sine(q1: float, q2: float) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", EXACT)
 @LAW
 @given(q=st.floats(1e-8, 1e4), c=st.floats(-1, 1))
 def test_pairs_obey_their_limits(name: str, q: float, c: float) -> None:
