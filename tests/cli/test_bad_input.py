@@ -9,7 +9,7 @@ CASES = [
     (["experiment=instrumnt"], "experiment='instrumnt': must be one of", "'instrument'"),
     (["sed=3"], "sed=3: unknown key 'sed'", "did you mean 'seed'?"),
     (["experiment.smaples=3"], "unknown option 'smaples'", "did you mean 'samples'?"),
-    (["reprot"], "'reprot': must be a verb (list, report)", "did you mean 'report'?"),
+    (["reprot"], "'reprot': must be a verb (list, report, status)", "did you mean 'report'?"),
     (["report", "nowhere"], "nowhere: no such folder", ""),
     (["report", "--strcit"], "report: unrecognized arguments: --strcit", ""),
     (["list", "more"], "list: takes no arguments, got 'more'", ""),
