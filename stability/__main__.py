@@ -5,6 +5,7 @@ Answers to --help and to misspelt options come before torch, pandas or seaborn a
 
 import itertools
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -49,6 +50,9 @@ Suites
 
 Experiments and their options, with the defaults
 {experiments}"""
+
+EXTRAS = ("joblib", "slurm", "ray")
+"""Launchers that come with an extra of the same name."""
 
 _results: list[Path] = []
 _refusals: list[InputError] = []
@@ -180,7 +184,10 @@ def _sweep(arguments: Sequence[str]) -> int:
     try:
         return sweep(known.overrides, known.config_dir, command)
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(_first(error)) from None
+        lacking = re.search(r"Could not find 'hydra/launcher/(?:submitit_)?(\w+)'", str(error))
+        extra = lacking[1] if lacking and lacking[1] in EXTRAS else None
+        hint = f"; pip install 'stability[{extra}]' brings it" if extra else ""
+        raise InputError(f"{_first(error)}{hint}") from None
 
 
 def _hydra(arguments: Sequence[str]) -> int:

@@ -167,7 +167,8 @@ def plan(composer: Composer) -> tuple[list[Job], run.Settings]:
             raise InputError(f"{error} (in the job {shlex.join(words)})") from None
         folders = tuple(run.folder_of(member.experiment, how) for member in members)
         jobs.append(Job(key_of(words), tuple(words), folders))
-    assert how is not None
+    if how is None:
+        raise InputError(f"{' '.join(composer.swept())}: nothing to sweep over")
     return jobs, how
 
 
@@ -285,6 +286,7 @@ def sweep(overrides: Sequence[str], config_dir: str | None, command: str) -> int
         composer = Composer(base)
         jobs, how = plan(composer)
         folder = _folder(jobs, how, base, composer)
+        launch = _launcher(composer, folder)
         run.check_writable(folder, "hydra.sweep.dir")
         _write_plan(folder, jobs, command, composer.swept())
         todo = [job for job in jobs if how.rerun or not _finished(job)]
@@ -292,7 +294,6 @@ def sweep(overrides: Sequence[str], config_dir: str | None, command: str) -> int
         for job in todo:
             (folder / JOBS / job.key / STATE).unlink(missing_ok=True)
         (folder / STOP).unlink(missing_ok=True)
-        launch = _launcher(composer, folder)
         with follow(lambda: _counts(folder, todo), len(todo)):
             _until_done(folder, todo, launch)
     return _conclude(folder, jobs, todo, how.reports, config_dir)

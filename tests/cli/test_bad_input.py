@@ -30,6 +30,15 @@ CASES = [
     (["suite=default", "suite.instrumnt.trap=x"], "unknown option 'instrumnt'", "'instrument'"),
     (["suite=default", "suite.instrument.trp=3"], "unknown option 'trp'", "'trap'"),
     (["runs=/proc/nowhere"], "runs='/proc/nowhere': can't be written", ""),
+    (["time_limit=0"], "time_limit=0: must be a finite number, above 0", ""),
+    (["time_limit=soon"], "time_limit='soon': must be a number of seconds, or null", ""),
+    (["fail_fast=2"], "fail_fast=2: must be true or false", ""),
+    (["status"], "status: takes one folder of a sweep, got 0 words", ""),
+    (["status", "nowhere"], "status: nowhere: no sweep", ""),
+    (["-m", "seed=0,1", "hydra/launcher=jolib"], "Could not find 'hydra/launcher/jolib'", ""),
+    (["-m", "-cd", "nowhere", "seed=0,1"], "--config-dir nowhere: no such folder", ""),
+    (["-m", "seed=range(0)"], "seed: nothing to sweep over", ""),
+    (["-m", "suite=default", "experiment.n=1,2"], "has no effect on a suite", ""),
 ]
 
 TOY_CASES = [
