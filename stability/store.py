@@ -2,9 +2,9 @@
 
 ``runs/EXPERIMENT/IDENTITY/`` holds ``table.parquet``, ``claims.parquet`` and ``provenance.json``.
 The identity is a hash of everything that can change a number: the resolved options, seed, device,
-threads, the versions of mpmath, numpy, scipy and torch, and the source code that measures, predicts and
-judges.  A folder appears whole or not at all: it is written aside, synced and renamed.
-``runs/suites/NAME/members/`` and ``runs/sweeps/STAMP/members/`` list runs that belong together.
+threads, the versions of mpmath, numpy, scipy and torch, and the source code that measures, predicts
+and judges.  A folder appears whole or not at all: it is written aside, synced and renamed.
+``runs/suites/NAME/members/`` and ``runs/sweeps/NAME/plan.json`` list runs that belong together.
 """
 
 import hashlib
