@@ -5,6 +5,8 @@ Answers to --help and to misspelt options come before torch, pandas or seaborn a
 
 import itertools
 import os
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +29,7 @@ Usage
   stability list                                   the experiments, one line each
   stability report [RUN ...] [--out DIR] [--strict]
                                                    draw stored results again; runs nothing
+  stability status SWEEP                           which jobs of a sweep are done, running, failed
 
 Examples
   stability experiment=matrix_product experiment.n=8 seed=3
@@ -47,6 +50,9 @@ Suites
 
 Experiments and their options, with the defaults
 {experiments}"""
+
+EXTRAS = ("joblib", "slurm", "ray")
+"""Launchers that come with an extra of the same name."""
 
 _results: list[Path] = []
 _refusals: list[InputError] = []
@@ -85,7 +91,11 @@ def _main(arguments: Sequence[str]) -> int:
             return VERBS[verb](arguments[1:])
     if not any(word in ("-sc", "--shell-completion") for word in arguments):
         config.check_overrides(arguments)
-    return _hydra(_flags_first(arguments))
+    ordered = _flags_first(arguments)
+    swept = any(word in ("-m", "--multirun") for word in ordered)
+    if swept and not any(word.startswith("hydra/sweeper=") for word in ordered):
+        return _sweep(ordered)
+    return _hydra(ordered)
 
 
 def _flags_first(arguments: Sequence[str]) -> list[str]:
@@ -145,7 +155,39 @@ def _default_source() -> Path:
     return suite if suite.exists() else Path("runs")
 
 
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {"list": _list, "report": _report}
+def _status(arguments: Sequence[str]) -> int:
+    if len(arguments) != 1:
+        raise InputError(f"status: takes one folder of a sweep, got {len(arguments)} words")
+    from stability.sweep import status
+
+    return status(Path(arguments[0]))
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "list": _list,
+    "report": _report,
+    "status": _status,
+}
+
+
+def _sweep(arguments: Sequence[str]) -> int:
+    """A sweep over a grid; ``arguments``: flags first."""
+    from hydra._internal.utils import get_args_parser
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    known = get_args_parser().parse_args(arguments)
+    from stability.sweep import sweep
+
+    command = shlex.join(["stability", *arguments])
+    try:
+        return sweep(known.overrides, known.config_dir, command)
+    except (HydraException, OmegaConfBaseException) as error:
+        lacking = re.search(r"Could not find 'hydra/launcher/(?:submitit_)?(\w+)'", str(error))
+        extra = lacking[1] if lacking and lacking[1] in EXTRAS else None
+        hint = f"; pip install 'stability[{extra}]' brings it" if extra else ""
+        raise InputError(f"{_first(error)}{hint}") from None
 
 
 def _hydra(arguments: Sequence[str]) -> int:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import psutil
 import torch
 
@@ -18,7 +17,10 @@ from stability import claims, store
 from stability.config import build, describe
 from stability.errors import InputError, check_range, nearest
 from stability.experiment import Context, Experiment
+from stability.lock import HeldError, lock
 from stability.progress import display
+
+_POLL = 0.2  # seconds between two looks at another process's lock
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,10 @@ class Settings:
     device: str
     threads: int
     runs: Path
+    reports: Path
     rerun: bool
+    time_limit: float | None
+    fail_fast: bool
 
 
 def settings(config: dict[str, Any]) -> Settings:
@@ -37,8 +42,14 @@ def settings(config: dict[str, Any]) -> Settings:
     for key in ("seed", "threads"):
         if type(config[key]) is not int:
             raise InputError(f"{key}={config[key]!r}: must be an integer")
-    if type(config["rerun"]) is not bool:
-        raise InputError(f"rerun={config['rerun']!r}: must be true or false")
+    for key in ("rerun", "fail_fast"):
+        if type(config[key]) is not bool:
+            raise InputError(f"{key}={config[key]!r}: must be true or false")
+    limit = config["time_limit"]
+    if limit is not None:
+        if type(limit) not in (int, float):
+            raise InputError(f"time_limit={limit!r}: must be a number of seconds, or null")
+        check_range("time_limit", limit, above=0)
     check_range("seed", config["seed"], at_least=0)
     check_range("threads", config["threads"], at_least=1, at_most=1024)
     _check_device(config["device"])
@@ -47,7 +58,10 @@ def settings(config: dict[str, Any]) -> Settings:
         config["device"],
         config["threads"],
         Path(str(config["runs"])),
+        Path(str(config["reports"])),
         config["rerun"],
+        None if limit is None else float(limit),
+        config["fail_fast"],
     )
 
 
@@ -85,23 +99,67 @@ def check_writable(folder: Path, key: str) -> None:
         ) from None
 
 
+def folder_of(experiment: Experiment, how: Settings) -> Path:
+    """Where the result of ``experiment`` lies, or will lie."""
+    name = store.identity(experiment, how.seed, how.device, how.threads)
+    return store.folder_of(how.runs, experiment, name)
+
+
+def lock_of(folder: Path) -> Path:
+    """The lock that the process which computes the result ``folder`` holds."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
 def run(
     experiment: Experiment,
     how: Settings,
     command: str,
     progress: Callable[[float], None],
+    *,
+    wait: bool = True,
 ) -> tuple[Path, bool]:
     """The folder of the finished run, and whether it was there already.
 
-    Raises InputError for what the user can mend: too little memory, a folder that can't be
-    written, a full disk.
+    Only one process computes a result at a time; another one waits for it and reuses it, or, with
+    ``wait=False``, gets a HeldError.  Raises InputError for what the user can mend: too little
+    memory, a folder that can't be written, a full disk.
     """
     check_memory(experiment)
-    name = store.identity(experiment, how.seed, how.device, how.threads)
-    folder = store.folder_of(how.runs, experiment, name)
+    folder = folder_of(experiment, how)
     if not how.rerun and store.is_finished(folder):
         return folder, True
     check_writable(how.runs, "runs")
+    told = False
+    while True:
+        try:
+            with lock(lock_of(folder)) as dead:
+                if dead:
+                    print(f"stability: the lock of {dead}, which died, was taken over",
+                          file=sys.stderr)  # fmt: skip
+                if told and store.is_finished(folder):
+                    return folder, True
+                _compute(experiment, how, command, progress, folder)
+                return folder, False
+        except HeldError as owner:
+            if not wait:
+                raise
+            if not told:
+                print(f"stability: waiting for {owner}, which computes the same", file=sys.stderr)
+            told = True
+            time.sleep(_POLL)
+        except OSError as error:
+            raise InputError(
+                f"runs={str(how.runs)!r}: can't be written: {error.strerror or error}"
+            ) from None
+
+
+def _compute(
+    experiment: Experiment,
+    how: Settings,
+    command: str,
+    progress: Callable[[float], None],
+    folder: Path,
+) -> None:
     torch.set_num_threads(how.threads)
     started, clock = datetime.now(UTC), time.perf_counter()
     table = experiment.run(Context(how.seed, how.device, progress))
@@ -115,32 +173,57 @@ def run(
         "command": command,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - clock, 3),
-        "identity": name,
+        "identity": folder.name,
         **store.machine(),
     }
-    try:
-        store.save(folder, table, verdicts, provenance)
-    except OSError as error:
-        raise InputError(
-            f"runs={str(how.runs)!r}: can't be written: {error.strerror or error}"
-        ) from None
-    return folder, False
+    store.save(folder, table, verdicts, provenance)
 
 
 def _device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
 
 
-def command(experiment: Experiment, choice: Sequence[str], how: Settings) -> str:
-    """The command that computes this result, whatever the YAML files come to say later.
+@dataclass(frozen=True)
+class Member:
+    """One experiment of a job: its name there, the YAML that it comes from, and itself."""
 
-    ``choice``: the words that choose the experiment.
+    name: str
+    source: str
+    experiment: Experiment
+
+
+def members(
+    composed: Mapping[str, Any], choices: Mapping[str, str], words: Sequence[str]
+) -> list[Member]:
+    """What a composed config asks for: one experiment, or those of a suite.
+
+    ``choices``: the files of conf/ by group; ``words``: the overrides.  Raises InputError.
     """
-    options = describe(experiment)
+    suite = composed.get("suite")
+    if suite is None:
+        name = choices["experiment"]
+        return [Member(name, name, build(composed["experiment"], "experiment"))]
+    useless = [word for word in words if word.startswith("experiment")]
+    if useless:
+        raise InputError(
+            f"{useless[0]}: has no effect on a suite; write "
+            f"suite.{next(iter(suite))}.OPTION=VALUE instead"
+        )
+    return [
+        Member(name, choices[f"experiment@suite.{name}"], build(node, f"suite.{name}"))
+        for name, node in suite.items()
+    ]
+
+
+def command(member: Member, config_dir: str | None, how: Settings) -> str:
+    """The command that computes this result, whatever the YAML files come to say later."""
+    options = describe(member.experiment)
     del options["_target_"]
-    words = [f"experiment.{name}={_literal(value)}" for name, value in options.items()]
+    words = [] if config_dir is None else ["--config-dir", config_dir]
+    words.append(f"experiment={member.source}")
+    words += [f"experiment.{name}={_literal(value)}" for name, value in options.items()]
     words += [f"seed={how.seed}", f"device={how.device}", f"threads={how.threads}"]
-    return shlex.join(["stability", *choice, *words])
+    return shlex.join(["stability", *words])
 
 
 def _literal(value: Any) -> str:
@@ -153,16 +236,17 @@ def _literal(value: Any) -> str:
 
 def tally(folders: Sequence[Path]) -> tuple[str, int]:
     """The line that sums up the claims of runs, naming those that fail; and how many fail."""
-    found = pd.concat([store.read(folder).claims for folder in folders], ignore_index=True)
+    found = store.gather(folders, store.CLAIMS)
     failing = found.loc[found["verdict"] == "fails", "name"].tolist()
+    names = ", ".join(dict.fromkeys(failing))
     line = claims.tally(found["verdict"])
-    return (f"{line}: {', '.join(failing)}" if failing else line), len(failing)
+    return (f"{line}: {names}" if failing else line), len(failing)
 
 
 @dataclass(frozen=True)
 class Request:
     """What the command line asked of one job: the overrides, the files of conf/ that they choose
-    (by group), the user's own config folder, the sweep's folder."""
+    (by group), the user's own config folder, and the sweep's folder under a sweeper of Hydra's."""
 
     words: Sequence[str]
     choices: Mapping[str, str]
@@ -176,45 +260,31 @@ def job(composed: dict[str, Any], asked: Request) -> list[Path]:
     In a sweep, results join the sweep's folder and no report is drawn.  Raises InputError.
     """
     how = settings(composed)
-    suite = composed.get("suite")
-    if suite is None:
-        plan = [(asked.choices["experiment"], "experiment", composed["experiment"])]
-    else:
-        useless = [word for word in asked.words if word.startswith("experiment")]
-        if useless:
-            member = next(iter(suite))
-            raise InputError(
-                f"{useless[0]}: has no effect on a suite; write suite.{member}.OPTION=VALUE instead"
-            )
-        plan = [(name, f"suite.{name}", node) for name, node in suite.items()]
-    built = [(name, build(node, key)) for name, key, node in plan]
-    for _, experiment in built:
-        check_memory(experiment)
+    built = members(composed, asked.choices, asked.words)
+    for member in built:
+        check_memory(member.experiment)
     folders = []
-    for index, (name, experiment) in enumerate(built):
-        label = f"[{index + 1}/{len(built)}] {name}" if len(built) > 1 else name
-        member = plan[index][1]
-        source = asked.choices[member if suite is None else f"experiment@{member}"]
-        choice = [] if asked.config_dir is None else ["--config-dir", asked.config_dir]
-        choice.append(f"experiment={source}")
+    for index, member in enumerate(built):
+        label = f"[{index + 1}/{len(built)}] {member.name}" if len(built) > 1 else member.name
         with display(label) as progress:
-            folder, reused = run(experiment, how, command(experiment, choice, how), progress)
+            origin = command(member, asked.config_dir, how)
+            folder, reused = run(member.experiment, how, origin, progress)
         folders.append(folder)
         stored = store.read(folder)
-        origin = "stored result reused" if reused else f"{stored.provenance['seconds']:.1f} s"
-        print(f"{label}: {type(experiment).answer(stored.table)}")
-        print(f"  {len(stored.table)} rows, {origin}: {folder / store.TABLE}")
+        took = "stored result reused" if reused else f"{stored.provenance['seconds']:.1f} s"
+        print(f"{label}: {type(member.experiment).answer(stored.table)}")
+        print(f"  {len(stored.table)} rows, {took}: {folder / store.TABLE}")
     try:
         if asked.sweep is not None:
             for folder in folders:
                 store.join(asked.sweep, folder.name, folder)
-        elif suite is not None:
+        elif composed.get("suite") is not None:
             name = asked.choices["suite"]
             collection = how.runs / "suites" / name
             shutil.rmtree(collection / store.MEMBERS, ignore_errors=True)
-            for index, (member, _) in enumerate(built):
-                store.join(collection, f"{index:02}_{member}", folders[index])
-            report([collection], Path(str(composed["reports"])) / name, strict=False)
+            for index, member in enumerate(built):
+                store.join(collection, f"{index:02}_{member.name}", folders[index])
+            report([collection], how.reports / name, strict=False)
             return folders
     except OSError as error:
         raise InputError(f"{error.filename}: can't be written: {error.strerror or error}") from None
@@ -231,7 +301,10 @@ def report(paths: Sequence[Path], out: Path, *, strict: bool) -> int:
     from stability.report.render import write
 
     runs, damaged = [], []
+    sweeps = [path for path in paths if (path / store.PLAN).exists()]
     for path in paths:
+        if path in sweeps:
+            continue
         try:
             folders = store.found(path)
         except FileNotFoundError as error:
@@ -243,14 +316,17 @@ def report(paths: Sequence[Path], out: Path, *, strict: bool) -> int:
                 damaged.append(str(error))
     for line in damaged:
         print(f"stability: {line}", file=sys.stderr)
-    if not runs:
+    if not runs and not sweeps:
         return 2
     check_writable(out, "out")
     try:
-        page = write(runs, out, title=out.name)
+        page = write(runs, out, out.name, sweeps)
+    except (FileNotFoundError, store.DamagedRunError) as error:
+        raise InputError(f"report: {error}") from None
     except OSError as error:
         raise InputError(f"out={str(out)!r}: can't be written: {error.strerror or error}") from None
-    line, failing = tally([run.folder for run in runs])
+    drawn = [run.folder for run in runs] + [run for path in sweeps for run in store.found(path)]
+    line, failing = tally(drawn)
     print(page)
     print(line)
     return 2 if damaged else 1 if strict and failing else 0

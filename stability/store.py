@@ -2,9 +2,9 @@
 
 ``runs/EXPERIMENT/IDENTITY/`` holds ``table.parquet``, ``claims.parquet`` and ``provenance.json``.
 The identity is a hash of everything that can change a number: the resolved options, seed, device,
-threads, the versions of mpmath, numpy, scipy and torch, and the source code that measures, predicts and
-judges.  A folder appears whole or not at all: it is written aside, synced and renamed.
-``runs/suites/NAME/members/`` and ``runs/sweeps/STAMP/members/`` list runs that belong together.
+threads, the versions of mpmath, numpy, scipy and torch, and the source code that measures, predicts
+and judges.  A folder appears whole or not at all: it is written aside, synced and renamed.
+``runs/suites/NAME/members/`` and ``runs/sweeps/NAME/plan.json`` list runs that belong together.
 """
 
 import hashlib
@@ -16,21 +16,27 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape, glob
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
 
 from stability.config import describe, own_class
 from stability.experiment import Experiment
+from stability.table import VALUES
 
 PROVENANCE = "provenance.json"
 TABLE = "table.parquet"
 CLAIMS = "claims.parquet"
 MEMBERS = "members"
+PLAN = "plan.json"
 
 _PACKAGE = Path(__file__).parent
 _COMPUTING = ("experiments", "theory", "kernels", "catalogue")
@@ -215,20 +221,41 @@ def found(path: Path) -> list[Path]:
         raise FileNotFoundError(f"{path}: no such folder")
     if (path / PROVENANCE).exists() or (path / TABLE).exists():
         return [path]
-    if (path / MEMBERS).is_dir():
-        listed = [
-            Path(os.path.normpath(path / json.loads(file.read_text())["run"]))
-            for file in sorted((path / MEMBERS).glob("*.json"))
-        ]
-        return list(dict.fromkeys(listed))
-    runs = sorted(
-        file.parent
-        for file in path.rglob(TABLE)
-        if not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
+    runs = list(dict.fromkeys([*_planned(path), *_members(path)]))
+    if not runs and not (path / PLAN).exists():
+        runs = sorted(
+            Path(file).parent for file in glob(f"{escape(str(path))}/**/{TABLE}", recursive=True)
+        )
     if not runs:
         raise FileNotFoundError(f"{path}: no stored run in this folder")
     return runs
+
+
+def _planned(path: Path) -> list[Path]:
+    if not (path / PLAN).exists():
+        return []
+    names = [name for job in read_plan(path)["jobs"] for name in job["runs"]]
+    return [run for name in names if (run := _inside(path, name)).exists()]
+
+
+def _members(path: Path) -> list[Path]:
+    files = sorted((path / MEMBERS).glob("*.json"))
+    return [_inside(path, json.loads(file.read_text())["run"]) for file in files]
+
+
+def _inside(path: Path, name: str) -> Path:
+    return Path(os.path.normpath(path / name))
+
+
+def read_plan(sweep: Path) -> dict[str, Any]:
+    """The plan of a sweep: its command, swept keys and jobs.  Raises DamagedRunError."""
+    try:
+        plan: dict[str, Any] = json.loads((sweep / PLAN).read_text())
+        if not all({"key", "words", "runs"} <= set(job) for job in plan["jobs"]):
+            raise ValueError("a job lacks its key, words or runs")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DamagedRunError(f"{sweep / PLAN}: damaged: {error}") from None
+    return plan
 
 
 def read(folder: Path) -> StoredRun:
@@ -250,14 +277,12 @@ def read(folder: Path) -> StoredRun:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a whole, undamaged run lies in ``folder``."""
-    if not (folder / PROVENANCE).exists():
-        return False
+    """Whether a whole, undamaged run lies in ``folder``, by its checksums."""
     try:
-        read(folder)
-    except DamagedRunError:
+        sums = json.loads((folder / PROVENANCE).read_bytes())["sha256"]
+        return all(_checksum(folder / name) == sums[name] for name in (TABLE, CLAIMS))
+    except (OSError, ValueError, TypeError, KeyError):
         return False
-    return True
 
 
 def read_all(path: Path) -> Iterator[StoredRun]:
@@ -277,21 +302,79 @@ def load(path: str | os.PathLike[str] = "runs") -> pd.DataFrame:
     Damaged runs are skipped with a DamagedRunWarning.  Raises FileNotFoundError if there are none,
     DamagedRunError if all are damaged.
     """
-    frames = []
-    for run in read_all(Path(path)):
-        table = run.table
-        options = {
-            name: value[0] if isinstance(value, list) else value
-            for name, value in run.provenance["config"].items()
-            if name not in table
-            and name != "_target_"
-            and not (isinstance(value, list) and len(value) != 1)
+    return gather(found(Path(path)), TABLE)
+
+
+def load_claims(path: str | os.PathLike[str] = "runs") -> pd.DataFrame:
+    """The claims of the runs that ``path`` stands for, with the columns of ``load`` in front."""
+    return gather(found(Path(path)), CLAIMS)
+
+
+def gather(folders: Sequence[Path], name: str) -> pd.DataFrame:
+    """One file of every run as one frame, with the columns of ``load`` in front.
+
+    Threads would only wait for each other here.  Raises DamagedRunError if all are damaged.
+    """
+    tables, labels = [], []
+    for folder in folders:
+        try:
+            table, label = _labelled(folder, name)
+        except DamagedRunError as error:
+            warnings.warn(str(error), DamagedRunWarning, stacklevel=3)
+        else:
+            tables.append(table)
+            labels.append(label)
+    if not tables:
+        raise DamagedRunError(f"{folders[0]}: every run is damaged")
+    whole = pa.concat_tables(tables, promote_options="permissive")
+    frame = whole.to_pandas(types_mapper=_nullable(whole))
+    row = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    front = {}
+    for key in dict.fromkeys(key for label in labels for key in label):
+        values = pd.Series([label.get(key) for label in labels]).take(row).set_axis(frame.index)
+        if key in frame:
+            own = np.array([key in table.column_names for table in tables])[row]
+            if not own.all():
+                frame[key] = frame[key].where(own, values)
+        else:
+            front[key] = values
+    last = VALUES if name == TABLE else ()
+    order = [*front, *(column for column in frame if column not in last), *last]
+    return pd.concat([pd.DataFrame(front), frame], axis=1)[order]
+
+
+def _nullable(table: pa.Table) -> Callable[[pa.DataType], Any]:
+    """Integers stay integers where some rows lack them."""
+    lacking = {
+        field.type
+        for field in table.schema
+        if pa.types.is_integer(field.type) and table[field.name].null_count
+    }
+    return lambda kind: pd.Int64Dtype() if kind in lacking else None
+
+
+def _labelled(folder: Path, name: str) -> tuple[pa.Table, dict[str, Any]]:
+    """A file of a run, and its experiment, seed, identity and single-valued options."""
+    try:
+        provenance = json.loads((folder / PROVENANCE).read_bytes())
+        content = (folder / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != provenance["sha256"][name]:
+            raise DamagedRunError(f"{folder / name}: damaged, its checksum doesn't match")
+        file = parquet.ParquetFile(pa.BufferReader(content), pre_buffer=False)
+        table = file.read(use_threads=False).replace_schema_metadata()
+        labels = {
+            "experiment": folder.parent.name,
+            "seed": provenance["seed"],
+            "run": folder.name,
         }
-        front = {"experiment": run.name, "seed": run.provenance["seed"], "run": run.folder.name}
-        frames.append(table.assign(**front, **options)[[*front, *options, *table.columns]])
-    if not frames:
-        raise DamagedRunError(f"{path}: every run in it is damaged")
-    columns = dict.fromkeys(name for frame in frames for name in frame)
-    values = ("quantity", "measured", "predicted", "stderr", "n_samples")
-    order = [name for name in columns if name not in values]
-    return pd.concat(frames, ignore_index=True)[[*order, *values]]
+        options = {
+            option: value[0] if isinstance(value, list) else value
+            for option, value in provenance["config"].items()
+            if option != "_target_" and not (isinstance(value, list) and len(value) != 1)
+        }
+    except DamagedRunError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DamagedRunError(f"{folder}: damaged: {reason}") from None
+    return table, {**labels, **options}

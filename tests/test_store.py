@@ -50,6 +50,16 @@ def test_load_adds_the_factors_of_the_config(tmp_path: Path) -> None:
     assert len(stability.load(tmp_path / "toys" / "b")) == 1
 
 
+def test_a_factor_that_only_some_tables_have_is_filled_from_the_config(tmp_path: Path) -> None:
+    keep(tmp_path / "toys" / "a", Toy([2]))
+    bare = table.rows("mean", [1.0], 1.0)
+    provenance = {"config": {"n": 7, "kind": "odd"}, "seed": 0}
+    store.save(tmp_path / "toys" / "b", bare, claims.to_frame([]), provenance)
+    loaded = stability.load(tmp_path)
+    assert loaded["n"].tolist() == [2, 7]
+    assert loaded["kind"].tolist() == ["plain", "odd"]
+
+
 def test_a_collection_loads_its_members_only(tmp_path: Path) -> None:
     keep(tmp_path / "toys" / "a", Toy([2]))
     keep(tmp_path / "toys" / "b", Toy([3]))
@@ -77,15 +87,16 @@ def test_a_damaged_run_is_named_and_the_rest_loads(tmp_path: Path, name: str, ha
             assert stability.load(tmp_path)["n"].tolist() == [2]
         assert not store.is_finished(victim.parent)
         return
+    load = store.load_claims if name == store.CLAIMS else stability.load
     with pytest.warns(store.DamagedRunWarning, match="bad"):
-        loaded = stability.load(tmp_path)
-    assert loaded["n"].tolist() == [2]
+        loaded = load(tmp_path)
+    assert loaded["run"].unique().tolist() == ["good"]
     assert not store.is_finished(victim.parent)
     with (
         pytest.raises(store.DamagedRunError),
         pytest.warns(store.DamagedRunWarning),
     ):
-        stability.load(tmp_path / "toys" / "bad")
+        load(tmp_path / "toys" / "bad")
 
 
 def test_nothing_half_written_is_left_when_the_disk_is_full(
@@ -155,7 +166,7 @@ def test_a_stored_config_never_imports_code_from_outside(tmp_path: Path, target:
 
 def test_build_takes_a_scalar_for_a_list_and_an_integer_for_a_number() -> None:
     node = {"_target_": "toys.Toy", "n": 3, "scale": 2, "samples": 5, "kind": "plain",
-            "gibibytes": 1}  # fmt: skip
+            "gibibytes": 1, "seconds": 0}  # fmt: skip
     assert build(node) == Toy([3], [2.0], 5, "plain", 1.0)
     assert build(describe(Toy())) == Toy()
 

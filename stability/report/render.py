@@ -15,7 +15,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stability import claims
+from stability import claims, store
 from stability.experiment import Figure
 from stability.store import StoredRun, write_text
 
@@ -23,21 +23,23 @@ SYMBOLS = {"holds": "✓", "fails": "✗", "undetermined": "?"}
 _ORDER = ["fails", "undetermined", "holds"]
 
 
-def write(runs: Sequence[StoredRun], folder: Path, title: str) -> Path:
+def write(runs: Sequence[StoredRun], folder: Path, title: str, sweeps: Sequence[Path] = ()) -> Path:
     """Write ``folder/index.html`` atomically and return its path.  Raises OSError."""
     page = folder / "index.html"
-    write_text(page, render(runs, title))
+    write_text(page, render(runs, title, sweeps))
     return page
 
 
-def render(runs: Sequence[StoredRun], title: str) -> str:
-    """The page; the same runs give the same page to the byte."""
+def render(runs: Sequence[StoredRun], title: str, sweeps: Sequence[Path] = ()) -> str:
+    """The page of runs and of whole sweeps; the same results give the same page to the byte."""
     environment = Environment(
         loader=PackageLoader("stability.report", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["number"] = number
-    sections = [_section(index, run) for index, run in enumerate(runs)]
+    sections = [_section(f"run{index}", run) for index, run in enumerate(runs)]
+    for index, sweep in enumerate(sweeps):
+        sections += _swept(f"sweep{index}", sweep)
     home = resources.files("stability.report")
     summary = [{**row, "section": section} for section in sections for row in section["claims"]]
     summary.sort(key=lambda row: _ORDER.index(row["verdict"]))
@@ -65,7 +67,51 @@ def number(value: float) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 
-def _section(index: int, run: StoredRun) -> dict[str, Any]:
+def _swept(prefix: str, folder: Path) -> list[dict[str, Any]]:
+    from stability.jobs import standing
+    from stability.report import sweeps
+
+    jobs = standing(folder)
+    undone = [job for job in jobs if job.word != "done"]
+    sections = []
+    for index, sweep in enumerate(sweeps.gather(folder)):
+        name = f"{prefix}-{index}"
+        figures = sweeps.figures(sweep)
+        small = len(sweep.table) <= sweeps.ROWS
+        notices = [] if small else [f"{len(sweep.table)} rows are too many for a page: "
+                                    f"stability.load({str(folder)!r}) has them."]  # fmt: skip
+        sections.append(
+            {
+                "id": name,
+                "name": sweep.name,
+                "title": f"{sweep.name}: {len(sweep.cells)} cells",
+                "question": f"How do the results change with {' and '.join(sweep.factors)}?"
+                if sweep.factors
+                else "",
+                "appendix": False,
+                "answer": sweeps.told(sweep),
+                "notices": notices,
+                "failures": [
+                    {"word": job.word, "words": " ".join(job.words),
+                     "error": str(job.state.get("error", ""))}
+                    for job in undone
+                ] if index == 0 else [],
+                "figures": [
+                    {"svg": svg(figure, f"{name}-{place}"), "caption": figure.caption}
+                    for place, figure in enumerate(figures)
+                ],
+                "claims": sweeps.judged(sweep),
+                "table": packed(sweep.table) if small else "",
+                "rows": len(sweep.table),
+                "config": "",
+                "command": store.read_plan(folder)["command"],
+                "provenance": {"folder": str(folder), "jobs": str(len(jobs))},
+            }
+        )  # fmt: skip
+    return sections
+
+
+def _section(name: str, run: StoredRun) -> dict[str, Any]:
     experiment = run.experiment
     notices: list[str] = []
     answer, figures = "", list[Figure]()
@@ -81,15 +127,16 @@ def _section(index: int, run: StoredRun) -> dict[str, Any]:
         except Exception as error:
             notices.append(f"The figures can't be drawn: {type(error).__name__}: {error}")
     return {
-        "id": f"run{index}",
+        "id": name,
         "name": run.name,
         "title": getattr(experiment, "title", run.name),
         "question": getattr(experiment, "question", ""),
         "appendix": bool(getattr(experiment, "appendix", False)),
         "answer": answer,
         "notices": notices,
+        "failures": [],
         "figures": [
-            {"svg": svg(figure, f"run{index}-{place}"), "caption": figure.caption}
+            {"svg": svg(figure, f"{name}-{place}"), "caption": figure.caption}
             for place, figure in enumerate(figures)
         ],
         "claims": [{"folk": "", **row} for row in run.claims.to_dict("records")],

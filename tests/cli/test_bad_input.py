@@ -9,7 +9,7 @@ CASES = [
     (["experiment=instrumnt"], "experiment='instrumnt': must be one of", "'instrument'"),
     (["sed=3"], "sed=3: unknown key 'sed'", "did you mean 'seed'?"),
     (["experiment.smaples=3"], "unknown option 'smaples'", "did you mean 'samples'?"),
-    (["reprot"], "'reprot': must be a verb (list, report)", "did you mean 'report'?"),
+    (["reprot"], "'reprot': must be a verb (list, report, status)", "did you mean 'report'?"),
     (["report", "nowhere"], "nowhere: no such folder", ""),
     (["report", "--strcit"], "report: unrecognized arguments: --strcit", ""),
     (["list", "more"], "list: takes no arguments, got 'more'", ""),
@@ -30,6 +30,15 @@ CASES = [
     (["suite=default", "suite.instrumnt.trap=x"], "unknown option 'instrumnt'", "'instrument'"),
     (["suite=default", "suite.instrument.trp=3"], "unknown option 'trp'", "'trap'"),
     (["runs=/proc/nowhere"], "runs='/proc/nowhere': can't be written", ""),
+    (["time_limit=0"], "time_limit=0: must be a finite number, above 0", ""),
+    (["time_limit=soon"], "time_limit='soon': must be a number of seconds, or null", ""),
+    (["fail_fast=2"], "fail_fast=2: must be true or false", ""),
+    (["status"], "status: takes one folder of a sweep, got 0 words", ""),
+    (["status", "nowhere"], "status: nowhere: no sweep", ""),
+    (["-m", "seed=0,1", "hydra/launcher=jolib"], "Could not find 'hydra/launcher/jolib'", ""),
+    (["-m", "-cd", "nowhere", "seed=0,1"], "--config-dir nowhere: no such folder", ""),
+    (["-m", "seed=range(0)"], "seed: nothing to sweep over", ""),
+    (["-m", "suite=default", "experiment.n=1,2"], "has no effect on a suite", ""),
 ]
 
 TOY_CASES = [

@@ -1,5 +1,8 @@
 """An experiment from outside the package: the mean of uniform numbers, fast to run."""
 
+import os
+import signal
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +24,7 @@ class Toy(Experiment):
     samples: int = 100
     kind: str = "plain"
     gibibytes: float = 0.0
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         check_each("experiment.n", self.n)
@@ -30,7 +34,7 @@ class Toy(Experiment):
         for scale in self.scale:
             check_range("experiment.scale", scale, above=0)
         check_range("experiment.samples", self.samples, at_least=1)
-        check_choice("experiment.kind", self.kind, ["plain", "biased", "crash"])
+        check_choice("experiment.kind", self.kind, ["plain", "biased", "crash", "kill"])
 
     def memory(self) -> int:
         return int(self.gibibytes * 2**30) + 8 * self.samples
@@ -38,6 +42,9 @@ class Toy(Experiment):
     def run(self, context: Context) -> pd.DataFrame:
         if self.kind == "crash":
             raise ZeroDivisionError("a bug")
+        if self.kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.seconds)
         frames = []
         for n in self.n:
             draws = context.numpy("toy", n).random(self.samples)
