@@ -156,4 +156,4 @@ def shaping_slope(depth: int, target: float = 0.9) -> float:
             c = np.minimum(shaped_correlation(c, slope), 1.0)
         return float(c) - target
 
-    return 0.0 if excess(0.0) <= 0 else float(brentq(excess, 0.0, 1.0, xtol=1e-15, rtol=1e-14))
+    return 0.0 if excess(0.0) <= 0 else float(brentq(excess, 0.0, 1.0, xtol=1e-13, rtol=1e-13))

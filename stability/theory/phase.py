@@ -167,8 +167,8 @@ def fixed_point(activation: Nonlinearity, sigma_w: ArrayLike, sigma_b: ArrayLike
     the signal collapses, inf where it diverges.  Where q = 1 is itself fixed (to 1e-12) that is the
     answer: so for ReLU at sigma_w = sqrt(2), where every q is.  Searched on [0, 1e12]; two fixed
     points less than 1.5 % apart may both be passed over, as may the map's touching the diagonal.
-    A map that decreases somewhere (none of the catalogue's does) is iterated: nan if that never
-    settles.
+    A map that decreases somewhere (none of the catalogue's does) is iterated, nan if 5000 layers do
+    not settle; it has no cycles, as sqrt(q) V(q) increases for every phi.
     """
     w2, b2 = _plane(sigma_w, sigma_b)
     shape, w2, b2 = w2.shape, w2.ravel(), b2.ravel()
