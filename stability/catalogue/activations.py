@@ -243,6 +243,7 @@ _ENTRIES = (
         phi=np.sin,
         dphi=np.cos,
         d2phi=lambda z: -np.sin(z),
+        frequency=1.0,
         closed=closed_forms.SINE,
     ),
 )

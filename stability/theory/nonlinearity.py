@@ -7,7 +7,13 @@ from numpy.typing import ArrayLike
 
 from stability.arguments import correlation, nonnegative
 from stability.theory.closed_forms import ClosedForms
-from stability.theory.quadrature import Array, Elementwise, expectation, expectation2
+from stability.theory.quadrature import (
+    Array,
+    Elementwise,
+    expectation,
+    expectation2,
+    wave_expectation,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +22,8 @@ class Nonlinearity:
 
     ``phi``, ``dphi``, ``d2phi``: the function and its ordinary derivatives; at a kink the first is
     a subgradient and the second 0.  ``kinks``: where the first derivative jumps.
-    ``scale``: width of the narrowest feature.  ``closed``: the moments, where exact forms exist.
+    ``scale``: width of the narrowest feature.  ``frequency``: above 0 for waves, as sin has 1.
+    ``closed``: the moments, where exact forms exist.
 
     Every moment below has a relative error under 1e-10 for q from 1e-8 to 1e4 (``covariance`` and
     ``slope_covariance`` relative to their values at c = 1), and raises ValueError if a variance is
@@ -28,10 +35,13 @@ class Nonlinearity:
     d2phi: Elementwise
     kinks: tuple[float, ...] = ()
     scale: float = 1.0
+    frequency: float = 0.0
     closed: ClosedForms | None = None
 
     def expectation(self, f: Elementwise, q: ArrayLike) -> Array:
-        """E f(sqrt(q) Z), of q's shape, for an ``f`` made of phi and its derivatives."""
+        """E f(sqrt(q) Z), of q's shape, for f a product of up to 4 of phi and its derivatives."""
+        if self.frequency:
+            return wave_expectation(f, q, 4 * self.frequency)
         return expectation(f, q, self.kinks, self.scale)
 
     def jumps(self) -> tuple[float, ...]:

@@ -313,6 +313,13 @@ def test_the_relu_family_is_homogeneous(q: float, k: float, a: float, c: float) 
     assert float(entry.slope_covariance(k * q, q, c)) == float(entry.slope_covariance(q, q, c))
 
 
+def test_waves_are_resolved_at_every_variance() -> None:
+    sin, q = ACTIVATIONS["sin"], np.geomspace(1e-6, 1e4, 30)
+    assert sin.expectation(sin.phi, q) == pytest.approx(np.zeros(30), abs=1e-15)
+    fourth = sin.expectation(lambda u: sin.dphi(u) ** 4, q)
+    np.testing.assert_allclose(fourth, 3 / 8 + np.exp(-2 * q) / 2 + np.exp(-8 * q) / 8, rtol=1e-14)
+
+
 def test_jumps() -> None:
     assert ACTIVATIONS["hardtanh"].jumps() == (1.0, -1.0)
     assert prelu(0.25).jumps() == (0.75,)

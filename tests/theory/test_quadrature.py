@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stability.catalogue.activations import ACTIVATIONS
-from stability.theory.quadrature import Elementwise, expectation, expectation2
+from stability.theory.quadrature import Elementwise, expectation, expectation2, wave_expectation
 
 LAW = settings(deadline=None, max_examples=25)
 VARIANCES = (1e-8, 1e-3, 0.7, 40.0, 1e4)
@@ -156,6 +156,8 @@ def test_a_bad_correlation_is_named(bad: float) -> None:
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_bad_scale_is_named(bad: float) -> None:
+    with pytest.raises(ValueError, match=r"^frequency="):
+        wave_expectation(np.cos, 1.0, bad)
     with pytest.raises(ValueError, match=r"^scale="):
         expectation(np.tanh, 1.0, scale=bad)
     with pytest.raises(ValueError, match=r"^scale="):
@@ -180,6 +182,16 @@ def worst_single() -> float:
     return worst
 
 
+def worst_wave() -> float:
+    """E cos(u)^4 = 3/8 + exp(-2 q) / 2 + exp(-8 q) / 8."""
+    q = np.geomspace(1e-8, 1e4, 60)
+    exact = 3 / 8 + np.exp(-2 * q) / 2 + np.exp(-8 * q) / 8
+    values = wave_expectation(lambda u: np.cos(u) ** 4, q, 4.0)
+    blind = expectation(lambda u: np.cos(u) ** 4, q)
+    assert np.max(np.abs(blind / exact - 1)) > 1e-3
+    return float(np.max(np.abs(values / exact - 1)))
+
+
 def worst_pair() -> float:
     """Against the arc-cosine and the arc-sine kernel, relative to c = 1."""
     worst = 0.0
@@ -195,6 +207,8 @@ def worst_pair() -> float:
 ACCURACY = [
     Case("quadrature.expectation", "E phi(u)^2, u Gaussian", "Gauss-Legendre in asinh(z / a)",
          "q 1e-8 to 1e4, kinks or none", "50-digit integrals", 1e-13, worst_single),
+    Case("quadrature.wave_expectation", "E cos(u)^4", "Poisson's summation formula",
+         "q 1e-8 to 1e4", "closed form", 1e-14, worst_wave),
     Case("quadrature.expectation2", "E phi(u1) phi(u2), relative to c = 1",
          "Cho & Saul 2009, Williams 1997", "q 1e-8 to 1e4, every c", "closed forms", 1e-13,
          worst_pair),
