@@ -130,7 +130,7 @@ def _walk(activation: Nonlinearity, w2: Array, b2: Array, sign: int, result: Arr
         excess = sign * (gain * moments[end] + shift - _GRID[end])
         met = np.where(excess < -_FIXED * _GRID[end], end, -1)
         width = np.where(met >= 0, abs(end - place), 1)
-        slopes = sign * (gain * growths[place] - 1), sign * (gain * growths[end] - 1)
+        slopes = gain * growths[place] - 1, gain * growths[end] - 1
         flat = np.minimum(np.abs(slopes[0]), np.abs(slopes[1])) < _FLAT
         check = np.flatnonzero(np.where(met >= 0, flat, (slopes[0] < 0) & (slopes[1] > 0)))
         if check.size:

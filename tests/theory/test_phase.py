@@ -170,6 +170,28 @@ def test_several_stable_fixed_points() -> None:
             assert (np.sign(excess) == np.sign(end - 1)).all()
 
 
+def test_a_pair_of_fixed_points_within_a_cell_is_met_on_the_way_down() -> None:
+    """gelu(k z) / k, whose half-stable variance is met from above, amid a cell of the grid."""
+    gelu = ACTIVATIONS["gelu"]
+    point = half_stable_point(gelu)
+    k = math.sqrt(point.q / 10 ** (-16.5 / 20))
+    steep = Nonlinearity(
+        phi=lambda z: gelu.phi(k * z) / k,
+        dphi=lambda z: gelu.dphi(k * z),
+        d2phi=lambda z: k * gelu.d2phi(k * z),
+        scale=1 / k,
+    )
+    b = point.sigma_b / k * (1 + np.array([-1e-4, 1e-6, 3e-6, 1e-5, 1e-4, 1e-3]))
+    found = ph.fixed_point(steep, point.sigma_w, b) * k**2 / point.q
+    assert found[0] < 0.9
+    assert (found[1:] > 1).all()
+    for q, bias in zip(found * point.q, b * k, strict=True):
+        path = np.geomspace(k**2, q * 1.001, 2000)
+        assert (mf.variance_map(path, gelu, point.sigma_w, bias) < path).all()
+        again = float(mf.variance_map(q, gelu, point.sigma_w, bias))
+        assert again == pytest.approx(q, rel=1e-13)
+
+
 def test_two_stable_fixed_points_and_which_one_1_goes_to() -> None:
     """tanh^3(z / 4) without bias: 0 is stable, and a high variance if sigma_w is large enough."""
 
