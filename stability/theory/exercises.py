@@ -1,0 +1,82 @@
+"""What the exercises on multilayer perceptrons, symmetry and stability predict in closed form."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stability.theory.quadrature import Array
+
+
+def _matrix(name: str, value: ArrayLike) -> Array:
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim != 2 or not np.all(np.isfinite(array)):
+        raise ValueError(f"{name}: must be a finite matrix, has shape {array.shape}")
+    return array
+
+
+def linear_pieces(width: int) -> int:
+    """The linear pieces of a generic one-dimensional network with one ReLU layer: width + 1.
+
+    Each unit bends the function once, at -b / w.  Raises ValueError if width < 1.
+    """
+    if not width >= 1:
+        raise ValueError(f"width={width!r}: must be at least 1")
+    return width + 1
+
+
+def descent_contraction(hessian: ArrayLike, rate: float, steps: int, start: ArrayLike) -> float:
+    """|(I - rate H)^steps d| / |d|: what gradient descent leaves of a difference of two starts.
+
+    Exact for a quadratic loss of symmetric Hessian H, shape (d, d); ``start`` is d, shape (d,).
+    Raises ValueError unless H is a finite matrix, rate > 0, steps >= 0 and d is not 0.
+    """
+    matrix, gap = _matrix("hessian", hessian), np.asarray(start, dtype=np.float64)
+    if not 0 < rate < math.inf:
+        raise ValueError(f"rate={rate!r}: must be finite and above 0")
+    if not steps >= 0:
+        raise ValueError(f"steps={steps!r}: must be at least 0")
+    norm = float(np.linalg.norm(gap))
+    if not 0 < norm < math.inf:
+        raise ValueError(f"start: must be finite and not 0, has norm {norm!r}")
+    values, vectors = np.linalg.eigh(matrix)
+    left = (1 - rate * values) ** steps * (vectors.T @ gap)
+    return float(np.linalg.norm(left)) / norm
+
+
+def constant_softmax_step(inputs: ArrayLike, labels: ArrayLike, classes: int, rate: float) -> Array:
+    """The weights' change in one step of softmax regression from equal weights, shape (d, K).
+
+    rate X^T (Y - 1/K) / N with one-hot labels Y: equal weights give every class the probability
+    1/K, and the labels alone tell the classes apart.
+    Raises ValueError unless the inputs are a finite matrix and classes >= 2.
+    """
+    x = _matrix("inputs", inputs)
+    if not classes >= 2:
+        raise ValueError(f"classes={classes!r}: must be at least 2")
+    one_hot = np.eye(classes)[np.asarray(labels, dtype=np.int64)]
+    return rate * x.T @ (one_hot - 1 / classes) / len(x)
+
+
+def strongly_convex_gap(first: float, second: float, convexity: float) -> float:
+    """(|g_1| + |g_2|) / mu: how far apart two points of a mu-strongly convex function can be.
+
+    Each is at most |g| / mu from the minimum, g its gradient (Nesterov 2004, theorem 2.1.10).
+    Raises ValueError unless the norms are at least 0 and mu is positive.
+    """
+    if not (first >= 0 and second >= 0):
+        raise ValueError(f"first={first!r}, second={second!r}: must be at least 0")
+    if not 0 < convexity < math.inf:
+        raise ValueError(f"convexity={convexity!r}: must be finite and above 0")
+    return (first + second) / convexity
+
+
+def layerwise_ratio(rate: float, trust: float) -> float:
+    """|change| / |weights| of every layer under layerwise adaptive rate scaling: rate * trust.
+
+    The local rate is trust |w| / |gradient| (You et al. 2017, arXiv 1708.03888, eq. 6).
+    Raises ValueError unless both are positive.
+    """
+    if not (0 < rate < math.inf and 0 < trust < math.inf):
+        raise ValueError(f"rate={rate!r}, trust={trust!r}: must be finite and above 0")
+    return rate * trust
