@@ -76,6 +76,7 @@ _KINKS = {
     "hardtanh": (-1, 1),
 }  # fmt: skip
 _STRAIGHT = ("linear", "relu", "leaky_relu", "prelu", "hardtanh")
+_STRAIGHT_ABOVE = ("elu", "selu")
 _FARTHEST = 2000  # e^-2000 is 0 in float64
 _JOINTS = ("elu", "softsign")  # pieces that meet with one slope: only the second derivative jumps
 _TURNS = {"gelu": (-0.75, 1.4), "silu": (-1.3, 2.4), "swish": (-0.75, 1.4)}
@@ -118,7 +119,7 @@ def exact(name: str, x: float, order: int = 0) -> float:
         if at in _KINKS.get(name, ()):
             sides = [mp.diff(function, at, order, direction=side) for side in (-1, 1)]
             return float(sum(sides) / 2)
-        if order == 2 and name in _STRAIGHT:
+        if order == 2 and (name in _STRAIGHT or (name in _STRAIGHT_ABOVE and at > 0)):
             return 0.0
         # The derivatives of erf and gelu fall like e^(-x^2 / 2): as many digits cancel.
         with mp.workdps(2 * DIGITS + int(min(at * at, _FARTHEST))):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
+MARKER = "<!-- cases -->"
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,17 @@ def documented(found: list[Case]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def rewrite(page: Path) -> None:
+    """Replace what follows the marker in ``page`` by the table of all cases."""
+    before = page.read_text().partition(MARKER)[0]
+    page.write_text(f"{before}{MARKER}\n\n{documented(list(cases()))}")
+
+
 def main() -> None:
-    """Print every case with the worst error found, beside its bound."""
+    """Print every case with the worst error found, beside its bound; or rewrite a page."""
+    if len(sys.argv) > 1:
+        rewrite(Path(sys.argv[1]))
+        return
     for case in cases():
         print(f"{case.function:48} {case.worst():8.1e}  of {case.bound:.0e}  {case.regime}")
 
