@@ -18,6 +18,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from glob import escape, glob
 from importlib import metadata
 from pathlib import Path
@@ -65,19 +66,20 @@ class StoredRun:
     experiment: type[Experiment] | None
 
 
-def _sources(experiment: Experiment) -> list[Path]:
+def _sources(kind: type[Experiment]) -> list[Path]:
     own = [_PACKAGE / name for name in _PLAIN]
     own += [path for room in _COMPUTING for path in (_PACKAGE / room).rglob("*.py")]
-    defined = inspect.getsourcefile(type(experiment))
+    defined = inspect.getsourcefile(kind)
     if defined is not None and Path(defined).resolve() not in {path.resolve() for path in own}:
         own.append(Path(defined))
     return sorted(own)
 
 
-def code_digest(experiment: Experiment) -> str:
-    """SHA-256 of the sources that can change a number of ``experiment``."""
+@cache
+def code_digest(kind: type[Experiment]) -> str:
+    """SHA-256 of the sources that can change a number of an experiment of that class."""
     digest = hashlib.sha256()
-    for path in _sources(experiment):
+    for path in _sources(kind):
         content = path.read_bytes()
         digest.update(f"{path.parent.name}/{path.name}\0{len(content)}\0".encode())
         digest.update(content)
@@ -91,10 +93,15 @@ def identity(experiment: Experiment, seed: int, device: str, threads: int) -> st
         "seed": seed,
         "device": device,
         "threads": threads,
-        "versions": {name: metadata.version(name) for name in _ARITHMETIC},
-        "code": code_digest(experiment),
+        "versions": _versions(),
+        "code": code_digest(type(experiment)),
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _ARITHMETIC}
 
 
 def folder_of(runs: Path, experiment: Experiment, name: str) -> Path:

@@ -81,6 +81,7 @@ class Composer:
         self.loader = self._hydra.config_loader
         self._parser = OverridesParser.create(config_loader=self.loader)
         self._parsed: dict[str, Override] = {}
+        self._values: dict[str, bool] = {}
         self._composed: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, str]]] = {}
 
     def sweep_config(self, extra: Sequence[str] = ()) -> DictConfig:
@@ -129,12 +130,12 @@ class Composer:
         return {str(key): value for key, value in resolved.items()}, choices
 
     def _is_plain(self, override: Override) -> bool:
-        return (
-            override.type is OverrideType.CHANGE
-            and "@" not in override.key_or_group
-            and not override.key_or_group.startswith("hydra")
-            and not self.loader.get_group_options(override.key_or_group)
-        )
+        """Whether it sets a value: no file of conf/ to choose, no key to add or delete."""
+        key = override.key_or_group
+        if key not in self._values:
+            chooses = "@" in key or bool(self.loader.get_group_options(key))
+            self._values[key] = not chooses
+        return override.type is OverrideType.CHANGE and self._values[key]
 
     def _base_of(self, words: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
         if words not in self._composed:
@@ -345,7 +346,8 @@ def _launcher(composer: Composer, folder: Path) -> Callable[[Sequence[Job]], Non
     )
 
     def launch(jobs: Sequence[Job]) -> None:
-        launcher.launch([list(job.words) for job in jobs], initial_job_idx=0)
+        for done in launcher.launch([list(job.words) for job in jobs], initial_job_idx=0):
+            _ = done.return_value  # raises what no job could put on record, as on a full disk
 
     return launch
 
@@ -369,6 +371,9 @@ def _until_done(sweep: Path, todo: Sequence[Job], launch: Callable[[Sequence[Job
         left = [job for job in open_ if job not in killed]
         if len(left) == len(pending):
             if broken is not None:
+                if isinstance(broken, OSError):
+                    where = f"{broken.filename}: " if broken.filename else ""
+                    raise InputError(f"{where}can't be written: {broken.strerror}") from None
                 raise InputError(f"hydra/launcher: {type(broken).__name__}: {broken}")
             idle = 0 if any(_elsewhere(job, sweep) for job in left) else idle + 1
             if idle > _PATIENCE:

@@ -128,14 +128,14 @@ def test_the_identity_changes_with_whatever_can_change_a_number(
         store.identity(toy, 0, "cuda", 1),
         store.identity(toy, 0, "cpu", 2),
     }
-    monkeypatch.setattr(store, "code_digest", lambda _experiment: "other code")
+    monkeypatch.setattr(store, "code_digest", lambda _kind: "other code")
     others.add(store.identity(toy, 0, "cpu", 1))
     assert len(others | {base}) == 7
 
 
 def test_the_code_digest_covers_an_outside_experiment() -> None:
-    assert any(path.name == "toys.py" for path in store._sources(Toy()))
-    names = {path.parent.name + "/" + path.name for path in store._sources(Toy())}
+    assert any(path.name == "toys.py" for path in store._sources(Toy))
+    names = {path.parent.name + "/" + path.name for path in store._sources(Toy)}
     assert "catalogue/activations.py" in names
     assert "stability/table.py" in names
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -265,3 +266,37 @@ def test_status_tells_who_runs_and_who_was_killed(stability: Run, tmp_path: Path
     assert (
         "1 done, 0 running, 0 failed, 1 killed, 4 missing" in stability("status", str(sweep)).stdout
     )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 300 kB, which root alone can make."""
+    disk = tmp_path / "runs"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("can't mount a small disk here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_the_rest_goes_on_later(toy: Run, small_disk: Path) -> None:
+    full = toy("-m", "seed=range(0,30)")
+    assert full.returncode == 2
+    assert full.stderr.splitlines()[-1] == "stability: can't be written: No space left on device"
+    assert "Traceback" not in full.stderr
+    kept = len(list(small_disk.glob(f"toys/*/{TABLE}")))
+    assert 0 < kept < 30
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
+    done = toy("-m", "seed=range(0,30)")
+    assert done.returncode == 0, done.stderr
+    assert f"30 jobs: {kept} reused, {30 - kept} to run" in done.stdout
+    assert "30 jobs: 30 done, 0 failed" in done.stdout
+
+
+def test_a_read_only_folder_is_one_line(toy: Run, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    refused = toy("-m", "seed=0,1")
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert "can't be written: Read-only file system" in line
