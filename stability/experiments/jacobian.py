@@ -30,6 +30,10 @@ BLOCK = 8
 
 ROUNDING = 1e-10
 """Of Gaussian moments, relative."""
+MEANING = {
+    1: ": the mean square of what a direction is multiplied by stays 1",
+    2: ", and grows with depth: some directions explode while most vanish",
+}
 FOLK = "At the critical initialization the gradient is stable, whatever the direction."
 
 
@@ -171,8 +175,8 @@ class Jacobian(Experiment):
                 claims.statistical(
                     f"exact_{quantity}",
                     f"E tr (J J^T)^{order} / n of piecewise linear networks is that of independent "
-                    "derivatives, exactly at any width; an allowance for the sample's skewness, "
-                    "taken as a log-normal law's.",
+                    f"derivatives, exactly at any width{MEANING[order]}. An allowance for the "
+                    "sample's skewness, taken as a log-normal law's.",
                     "Hanin & Nica 2020; Pennington et al. 2017",
                     _judged(rows),
                     resolution=np.inf,
