@@ -1,13 +1,22 @@
 """What an initialization does to the size of signals and gradients, and the gains that keep it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from stability.theory.quadrature import Array, Elementwise, expectation, nonnegative
+from stability.arguments import nonnegative
+from stability.theory import phase
+from stability.theory.criticality import critical_point
+from stability.theory.nonlinearity import Nonlinearity
+from stability.theory.quadrature import Array
+
+_CRITICAL = 1e-9  # of chi_1 - 1 at a fixed point known to 1e-12
+
+_TORCH_GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
 
 
 def _check_fan(name: str, fan: int) -> None:
@@ -70,30 +79,229 @@ def truncated_normal_std(cut: float = 2.0) -> float:
     return math.sqrt(float(special.gammainc(1.5, half)) / float(special.gammainc(0.5, half)))
 
 
+class Gains(NamedTuple):
+    """Factors of the mean square per layer, of the signal and of its gradient."""
+
+    forward: float
+    backward: float
+
+
+def xavier_gains(fan_in: int, fan_out: int) -> Gains:
+    """2 fan_in / (fan_in + fan_out) and 2 fan_out / (fan_in + fan_out), for linear layers.
+
+    Var W = 2 / (fan_in + fan_out) is the harmonic mean of what each pass wants, 1 / fan_in and
+    1 / fan_out (Glorot & Bengio 2010, eq. 12).  The two factors have the mean 1; their product,
+    the square of the fans' geometric over their arithmetic mean, is below 1 unless they agree.
+    Raises ValueError if a fan is below 1.
+    """
+    return _two_gains(fan_in, fan_out, lambda i, o: 2 / (i + o))
+
+
+def geometric_gains(fan_in: int, fan_out: int) -> Gains:
+    """sqrt(fan_in / fan_out) and its inverse: the factors under Var W = 1 / sqrt(fan_in fan_out).
+
+    The geometric compromise: a layer and its transpose together keep signal and gradient.
+    Raises ValueError if a fan is below 1.
+    """
+    return _two_gains(fan_in, fan_out, lambda i, o: 1 / math.sqrt(i * o))
+
+
+def _two_gains(fan_in: int, fan_out: int, variance: Callable[[int, int], float]) -> Gains:
+    _check_fan("fan_in", fan_in)
+    _check_fan("fan_out", fan_out)
+    weight = variance(fan_in, fan_out)
+    return Gains(forward_gain(fan_in, weight), backward_gain(fan_out, weight))
+
+
+def he_std(fan_in: int, slope: float = 0.0) -> float:
+    """sqrt(2 / ((1 + slope^2) fan_in)), the weights' std that keeps a leaky ReLU's signal.
+
+    He et al. 2015, eq. 10 and 15.  Raises ValueError if the fan is below 1 or the slope not finite.
+    """
+    _check_fan("fan_in", fan_in)
+    if not math.isfinite(slope):
+        raise ValueError(f"slope={slope!r}: must be finite")
+    return math.sqrt(2 / ((1 + slope * slope) * fan_in))
+
+
+def mean_singular_value(gain: float) -> float:
+    """8 gain / (3 pi): of a large square matrix of independent entries of variance gain^2 / n.
+
+    The mean of the quarter-circle law (Marchenko & Pastur 1967): .849 for Xavier's, .490 for a gain
+    of 1 / sqrt(3), where Glorot & Bengio 2010, sec. 4.2.2, measured .8 and .5.
+    Raises ValueError if the gain is negative or not finite.
+    """
+    return 8 / (3 * math.pi) * float(nonnegative("gain", gain))
+
+
+def forward_preserving_gain(activation: Nonlinearity, q: ArrayLike = 1.0) -> Array:
+    """The sigma_w that keeps the variance q of preactivations: sqrt(q / E phi(sqrt(q) Z)^2).
+
+    Then q is a fixed point of the variance map, which may repel: for SiLU, GELU and their like,
+    whose E phi^2 / q increases, every one does.
+    Raises ValueError if q is not finite and positive.
+    """
+    variance = _positive_variance(q)
+    gain: Array = np.sqrt(variance / activation.second_moment(variance))
+    return gain
+
+
+def backward_preserving_gain(activation: Nonlinearity, q: ArrayLike = 1.0) -> Array:
+    """The sigma_w that keeps gradients at preactivation variance q: 1 / sqrt(E phi'(sqrt(q) Z)^2).
+
+    Never above the forward one for odd phi, as q E phi'^2 >= Var phi (the Gaussian Poincare
+    inequality; Chernoff 1981), with equality for linear phi alone.
+    Raises ValueError if q is not finite and positive.
+    """
+    gain: Array = 1 / np.sqrt(activation.slope_moment(_positive_variance(q)))
+    return gain
+
+
+def critical_gain(activation: Nonlinearity) -> float:
+    """The sigma_w without biases at whose own fixed point, reached from q = 1, chi_1 = 1.
+
+    Both passes then keep their size to leading order: sqrt(2) for ReLU, 1 / |phi'(0)| for tanh and
+    its like (q* = 0), 10.149 for the sigmoid (q* = 45.6).  nan where there is none: SiLU and GELU
+    leave q = 1 for 0 or infinity, softplus has chi_1 < 1 at every fixed point.
+    """
+    try:
+        gain = critical_point(activation).sigma_w
+    except ValueError:
+        return math.nan
+    reached = float(phase.phase_diagram(activation, gain).chi)
+    return gain if abs(reached - 1) <= _CRITICAL else math.nan
+
+
+def torch_gain(name: str, slope: float = 0.01) -> float:
+    """What torch's ``calculate_gain`` recommends for an activation; nan where it has no entry.
+
+    linear and sigmoid 1, ReLU sqrt(2), leaky ReLU sqrt(2 / (1 + slope^2)): those of ReLU and linear
+    keep both passes.  tanh 5/3 lies above its 1.5925 at q = 1 and above its critical 1: it holds
+    activations at .6514 and lets gradients grow by 1.0999 a layer.  SELU's 3/4, found empirically
+    (pytorch pull request 50664), lies between its forward 1 and its critical .6905: gradients grow
+    by 1.0018, but the rms settles at .2024 rather than 1.  The sigmoid's 1 keeps neither pass
+    (critical: 10.149).  None of them depends on q, and GELU and SiLU have none.
+    Raises ValueError if the slope is not finite.
+    """
+    if not math.isfinite(slope):
+        raise ValueError(f"slope={slope!r}: must be finite")
+    if name == "leaky_relu":
+        return math.sqrt(2 / (1 + slope * slope))
+    return _TORCH_GAINS.get(name, math.nan)
+
+
+class Moments(NamedTuple):
+    """An activation under N(0, q): its moments, and the gains and rates that follow."""
+
+    mean: float
+    second: float
+    variance: float
+    slope: float  # E phi'^2
+    forward_gain: float
+    backward_gain: float
+    std_gain: float  # sqrt(q / Var phi)
+    chi: float  # at the forward gain
+    batch_norm_rate: float  # q E phi'^2 / Var phi
+    slope_kurtosis: float  # E phi'^4 / (E phi'^2)^2
+
+
+def moments(activation: Nonlinearity, q: float = 1.0) -> Moments:
+    """E phi, E phi^2, Var phi, E phi'^2 and what they decide, at preactivation variance q.
+
+    ``batch_norm_rate``: the factor per layer of a squared gradient under batch normalization of
+    large batches (Yang et al. 2019, arXiv 1902.08129), above 1 but for linear phi;
+    ``slope_kurtosis``: what spreads the Jacobian's singular values (Pennington et al. 2017).
+    Raises ValueError if q is not finite and positive, or phi is constant there.
+    """
+    _positive_variance(q)
+    mean = float(activation.expectation(activation.phi, q))
+    second = float(activation.second_moment(q))
+    variance = float(activation.expectation(lambda u: (activation.phi(u) - mean) ** 2, q))
+    slope = float(activation.slope_moment(q))
+    fourth = float(activation.expectation(lambda u: activation.dphi(u) ** 4, q))
+    if not min(variance, slope) > 0:
+        raise ValueError(f"q={q!r}: the activation is constant there")
+    return Moments(
+        mean,
+        second,
+        variance,
+        slope,
+        math.sqrt(q / second),
+        1 / math.sqrt(slope),
+        math.sqrt(q / variance),
+        q * slope / second,
+        q * slope / variance,
+        fourth / slope**2,
+    )
+
+
+def default_variance(fan_in: int) -> float:
+    """1 / (3 fan_in): of weights and biases of ``torch.nn.Linear``, uniform on +-1 / sqrt(fan_in).
+
+    Its gain is 1 / sqrt(3), whatever the activation; He's for ReLU is sqrt(2).
+    Raises ValueError if the fan is below 1.
+    """
+    _check_fan("fan_in", fan_in)
+    return 1 / (3 * fan_in)
+
+
+def default_relu_moments(depth: int, width: int, start: float = 1.0) -> Array:
+    """E ||h^l||^2 / n for l = 0 ... depth under torch's default ReLU layers, exact at any width.
+
+    m' = m / 6 + 1 / (6 n) from m = ``start``: given the layer below, a preactivation is symmetric
+    with variance (m + 1/n) / 3, of which ReLU keeps half.  What remains after the factors 1/6 is
+    the biases' 1 / (5 n), which does not depend on the input.
+    Raises ValueError if depth is negative, the width is below 1 or start is negative.
+    """
+    if not 0 <= depth < math.inf:
+        raise ValueError(f"depth={depth!r}: must be at least 0")
+    _check_fan("width", width)
+    floor = 1 / (5 * width)
+    first = float(nonnegative("start", start))
+    values: Array = floor + (first - floor) / 6.0 ** np.arange(depth + 1, dtype=np.float64)
+    return values
+
+
+def default_floor(activation: Nonlinearity, width: int) -> float:
+    """E phi^2 that deep layers of torch's default keep, of biases alone (mean field).
+
+    1 / (5 n) for ReLU, 1 / (2 n) for linear and, to leading order, tanh.
+    Raises ValueError if the width is below 1.
+    """
+    sigma = math.sqrt(default_variance(width))
+    q = phase.fixed_point(activation, math.sqrt(width) * sigma, sigma)
+    return float(activation.second_moment(q))
+
+
+class Profile(NamedTuple):
+    """ln of mean squares by layer l = 1 ... L, relative to the input's and to the top gradient's.
+
+    ``signal``: of h^(l-1), the layer's input; ``gradient``: of dC/dz^l; ``weight``: of dC/dW^l,
+    their sum.
+    """
+
+    signal: Array
+    gradient: Array
+    weight: Array
+
+
+def linear_profile(depth: int, gain: float) -> Profile:
+    """(l-1), (L-l) and (L-1) times ln gain^2: the last is the same in every layer.
+
+    Square linear layers of weights of variance gain^2 / n, exact at any n: weight gradients are
+    equal although signals shrink upwards and gradients downwards (Glorot & Bengio 2010, eq. 14).
+    Raises ValueError if depth < 1 or the gain is not finite and positive.
+    """
+    if not 1 <= depth < math.inf:
+        raise ValueError(f"depth={depth!r}: must be at least 1")
+    if not 0 < gain < math.inf:
+        raise ValueError(f"gain={gain!r}: must be finite and above 0")
+    steps = np.arange(depth, dtype=np.float64) * (2 * math.log(gain))
+    return Profile(steps, steps[::-1], np.full(depth, steps[-1]))
+
+
 def _positive_variance(q: ArrayLike) -> Array:
     variance = nonnegative("q", q)
     if not np.all(variance > 0):
         raise ValueError(f"q={q!r}: must be above 0")
     return variance
-
-
-def forward_preserving_gain(
-    phi: Elementwise, q: ArrayLike = 1.0, kinks: Sequence[float] = ()
-) -> Array:
-    """The sigma_w that keeps the variance q of preactivations: sqrt(q / E phi(sqrt(q) Z)^2).
-
-    At q = 1: 1 / sqrt(E phi(Z)^2).  Raises ValueError if q is not finite and positive.
-    """
-    variance = _positive_variance(q)
-    return np.sqrt(variance / expectation(lambda u: phi(u) ** 2, variance, kinks))
-
-
-def backward_preserving_gain(
-    dphi: Elementwise, q: ArrayLike = 1.0, kinks: Sequence[float] = ()
-) -> Array:
-    """The sigma_w that keeps gradients at preactivation variance q: 1 / sqrt(E phi'(sqrt(q) Z)^2).
-
-    Never above the forward one for odd phi at q = 1, as E phi'^2 >= Var phi (the Gaussian Poincare
-    inequality; Chernoff 1981).  Raises ValueError if q is not finite and positive.
-    """
-    return 1 / np.sqrt(expectation(lambda u: dphi(u) ** 2, _positive_variance(q), kinks))
