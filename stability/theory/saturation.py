@@ -1,12 +1,31 @@
 """How many units saturate, and how activations are distributed, for Gaussian preactivations."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from stability.theory.quadrature import Array, nonnegative
+from stability.arguments import nonnegative
+from stability.theory.quadrature import Array
+
+
+class Bracket(NamedTuple):
+    """A lower and an upper bound."""
+
+    low: Array
+    high: Array
+
+
+_SLOPES = {
+    "sigmoid": (1 / 6, math.pi**2 / 3 - 2),
+    "tanh": (4 / 3, (math.pi**2 / 3 - 2) / 4),
+    "erf": (2 * math.sqrt(2 / math.pi), 1 / 4),
+    "softsign": (2 / 3, 1.0),
+    "hardtanh": (2.0, 1 / 3),
+}
+"""The integral of phi'(x)^2 over the line, and the mean of x^2 under it."""
 
 
 def _check_positive(name: str, value: float) -> None:
@@ -30,6 +49,25 @@ def tanh_threshold(eps: float) -> float:
     """
     _check_positive("eps", eps)
     return math.acosh(max(1 / math.sqrt(eps), 1.0))
+
+
+def erf_threshold(eps: float) -> float:
+    """The |x| beyond which erf'(x) < eps: sqrt(ln(2 / (sqrt(pi) eps))), 0 from eps = 2 / sqrt(pi).
+
+    From erf'(x) = 2 exp(-x^2) / sqrt(pi).  Raises ValueError if eps is not positive.
+    """
+    _check_positive("eps", eps)
+    return math.sqrt(max(math.log(2 / math.sqrt(math.pi)) - math.log(eps), 0.0))
+
+
+def softsign_threshold(eps: float) -> float:
+    """The |x| beyond which softsign'(x) < eps: 1 / sqrt(eps) - 1, 0 from eps = 1.
+
+    From softsign'(x) = (1 + |x|)^-2, which makes it the last to saturate (Glorot & Bengio 2010).
+    Raises ValueError if eps is not positive.
+    """
+    _check_positive("eps", eps)
+    return max(1 / math.sqrt(eps) - 1, 0.0)
 
 
 def share_beyond(threshold: float, q: ArrayLike) -> Array:
@@ -64,6 +102,24 @@ def tanh_above(q: ArrayLike, a: float) -> Array:
     if not 0 <= a < 1:
         raise ValueError(f"a={a!r}: must be at least 0 and below 1")
     return share_beyond(math.atanh(a), q)
+
+
+def slope_moment_bounds(name: str, q: ArrayLike) -> Bracket:
+    """What saturation leaves of a gradient's square: bounds of E phi'(x)^2, x ~ N(0, q).
+
+    At large q only the density at 0 counts: a / sqrt(2 pi q) from above, and from below that times
+    1 - m / (2 q), with a the integral of phi'^2 over the line and m the mean of x^2 under it
+    (1 - t <= exp(-t) <= 1).  a = 1/6 for sigmoid, 4/3 for tanh.  Each of q's shape.
+    Raises ValueError if the activation does not saturate on both sides, or q is not positive.
+    """
+    if name not in _SLOPES:
+        raise ValueError(f"name={name!r}: must be one of {', '.join(_SLOPES)}")
+    variance = nonnegative("q", q)
+    if not np.all(variance > 0):
+        raise ValueError(f"q={q!r}: must be above 0")
+    area, square = _SLOPES[name]
+    high = area / np.sqrt(2 * np.pi * variance)
+    return Bracket(high * np.maximum(1 - square / (2 * variance), 0.0), high)
 
 
 def _standardized(x: Array, mu: float, q: float) -> Array:
