@@ -323,11 +323,12 @@ def _law_claims(table: pd.DataFrame) -> Iterator[Claim]:
             known,
             allowed=4 * FORMATS["float64"].unit_roundoff * known["measured"].to_numpy(float),
         )
-    signal = _judged(select(table, "rms"))
+    signal = _judged(select(table, "rms", layer=table["layer"].max()))
     if not signal.empty:
         yield claims.statistical(
             "signal",
-            "The activations' rms in every layer is that of the variance map from q = 1. " + SECOND,
+            "The activations' rms in the last layer is that of the variance map from q = 1. "
+            + SECOND,
             "Poole et al. 2016, eq. 3",
             signal,
             resolution=np.inf,
