@@ -343,31 +343,32 @@ def test_truncated_normal_at_2_and_without_a_cut() -> None:
 
 def test_bad_arguments_are_named() -> None:
     tanh = ACTIVATIONS["tanh"]
+    bad: Any
     for bad in (0, -1, math.nan, math.inf):
         with pytest.raises(ValueError, match=r"^fan_in="):
-            ini.forward_gain(bad, 1.0)  # type: ignore[arg-type]
+            ini.forward_gain(bad, 1.0)
         with pytest.raises(ValueError, match=r"^fan_out="):
-            ini.backward_gain(bad, 1.0)  # type: ignore[arg-type]
+            ini.backward_gain(bad, 1.0)
         for compromise in (ini.orthogonal_forward_gain, ini.xavier_gains, ini.geometric_gains):
             with pytest.raises(ValueError, match=r"^fan_out="):
-                compromise(3, bad)  # type: ignore[arg-type]
+                compromise(3, bad)
             with pytest.raises(ValueError, match=r"^fan_in="):
-                compromise(bad, 3)  # type: ignore[arg-type]
+                compromise(bad, 3)
         for fan in (ini.he_std, ini.default_variance):
             with pytest.raises(ValueError, match=r"^fan_in="):
-                fan(bad)  # type: ignore[arg-type]
+                fan(bad)
         for gain in (ini.forward_preserving_gain, ini.backward_preserving_gain, ini.moments):
             with pytest.raises(ValueError, match=r"^q="):
                 gain(tanh, bad)
         with pytest.raises(ValueError, match=r"^gain="):
             ini.linear_profile(3, bad)
         with pytest.raises(ValueError, match=r"^width="):
-            ini.default_relu_moments(3, bad)  # type: ignore[arg-type]
+            ini.default_relu_moments(3, bad)
         with pytest.raises(ValueError, match=r"^fan_in="):
-            ini.default_floor(tanh, bad)  # type: ignore[arg-type]
+            ini.default_floor(tanh, bad)
     for bad in (0, -3, math.nan):
         with pytest.raises(ValueError, match=r"^depth="):
-            ini.linear_profile(bad, 1.0)  # type: ignore[arg-type]
+            ini.linear_profile(bad, 1.0)
     with pytest.raises(ValueError, match=r"^depth="):
         ini.default_relu_moments(-1, 3)
     for negative in (-1.0, math.nan, math.inf):
