@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from scipy import special
+from scipy import special, stats
 
 from stability import claims
 from stability.catalogue.ensembles import ENSEMBLES, Ensemble
@@ -23,9 +23,10 @@ from stability.kernels.products import (
     wide,
 )
 from stability.table import concat, mean_rows, rows, select
+from stability.theory import growth
 from stability.theory import products as theory
 from stability.theory.floating_point import FORMATS
-from stability.theory.products import LogLaw
+from stability.theory.growth import Bracket, LogLaw
 
 Frames = list[pd.DataFrame]
 
@@ -35,16 +36,14 @@ BLOCK, PLAIN, SVD, SVD_SAMPLES = 2**16, 2**20, 2**14, 256
 D2L_N, D2L_FACTORS = 4, 101
 D2L_PUBLISHED = {"notebook": 23.763, "slides": 23.729}
 """log10 of the Frobenius norms of the matrices that D2L (sec. 5.4.1.2) prints."""
+D2L_BELIEF = (20.0, 24.0)
+"""log10 of the range in which such a product is said to be."""
 LEVELS = (0.005, 0.025, 0.25, 0.5, 0.75, 0.975, 0.995)
 FOURTH_MOMENT = 8
 """The fewest samples whose fourth moment gives a standard error."""
 UNIVERSAL = 16
 """The smallest order for which a law of independent entries is predicted from its kurtosis."""
-NORM_BIAS, STD_BIAS, ENTRY_BIAS = 0.1, 0.1, 0.2
-"""What the interpolated laws may err by, in natural logarithms: mean, deviation, largest entry."""
-SKEW, D2L_BIAS = 0.03, 0.15
-"""Errors of the normal law: of a probability, and of a quantile in decades."""
-LN10 = math.log(10)
+LN2, LN10 = math.log(2), math.log(10)
 
 
 def marks(length: int) -> list[int]:
@@ -123,6 +122,12 @@ class _Theory:
         excess = self.entry.excess
         return 0.0 if excess is None else theory.kurtosis_shift(self.n, excess)
 
+    def shift(self, factors: int) -> float:
+        """What kurtosis adds to E ln ||P e_1||, of which the first factor sees one entry a row."""
+        if self.entry.excess is None:
+            return 0.0
+        return theory.kurtosis_shift(self.n, self.entry.excess, 1.0) + (factors - 1) * self._shift
+
     @property
     def _known(self) -> float:
         return 1.0 if self.entry.excess is None or self.n >= UNIVERSAL else math.nan
@@ -156,40 +161,61 @@ class _Theory:
         """Of ln ||P e_1||."""
         if self.orthogonal:
             return LogLaw(factors * math.log(scale), 0.0)
-        law = theory.vector_growth(self.n, factors, scale, self.entry.complex)
+        law = growth.volume_growth(self.n, 1, factors, scale, self.entry.complex)
         known = self._known if self.entry.excess is None else math.nan
-        return LogLaw((law.mean + factors * self._shift) * self._known, law.std * known)
+        return LogLaw((law.mean + self.shift(factors)) * self._known, law.std * known)
 
-    def norm(self, factors: int, scale: float) -> LogLaw:
-        """Of ln ||P||_F."""
+    def norm(self, factors: int, scale: float) -> float:
+        """E ln ||P||_F where P has rank one in effect."""
         if self.orthogonal:
-            return LogLaw(factors * math.log(scale) + math.log(self.n) / 2, 0.0)
-        law = theory.frobenius_norm(self.n, factors, scale, self.entry.complex)
-        known = self._known if self.entry.excess is None else math.nan
-        return LogLaw((law.mean + factors * self._shift) * self._known, law.std * known)
-
-    def crossing(self, factors: int, scale: float, log_limit: float, side: int) -> float:
-        """P(the largest entry has passed ``log_limit``), upwards (side 1) or downwards (-1)."""
-        if self.entry.complex or self.entry.excess is not None:
+            return factors * math.log(scale) + math.log(self.n) / 2
+        error = growth.rank_one_error(self.n, factors, 1, self.entry.complex)
+        if self.entry.excess is not None or error > growth.RANK_ONE:
             return math.nan
+        return growth.norm_growth(self.n, factors, scale, self.entry.complex).mean
+
+    def passage(self, factors: int, scale: float, dtype: str, side: int) -> Any:
+        """P(||P e_1|| has left the format's range), upwards (side 1) or downwards, (factors,)."""
+        if self.entry.excess is not None and not self.orthogonal:
+            return np.full(factors, np.nan)
+        form = FORMATS[dtype]
         if self.orthogonal:
-            top = theory.largest_normal(self.n**2)
-            mean = factors * math.log(scale) + top.mean - math.log(self.n) / 2
-            law, drift = LogLaw(mean, 0.0), math.log(scale)
-        else:
-            law = theory.largest_entry(self.n, factors, scale)
-            drift = float(theory.lyapunov_spectrum(self.n, scale)[0])
-        mirrored = LogLaw(side * law.mean, law.std)
-        return theory.crossing_probability(mirrored, factors, side * drift, side * log_limit)
+            height = np.arange(1, factors + 1) * math.log(scale)
+            return np.where(side > 0, height > log_max(dtype), height < log_zero(dtype)) * 1.0
+        law = growth.overflow_probability if side > 0 else growth.underflow_probability
+        return law(self.n, factors, form, scale, self.entry.complex)
+
+    def share(self, factors: int, scale: float, dtype: str, side: int) -> Bracket:
+        """P(plain arithmetic has overflowed, or had only subnormal entries), (factors,) each."""
+        if self.entry.excess is not None or self.entry.complex or self.orthogonal:
+            unknown = np.full(factors, np.nan)
+            return Bracket(unknown, unknown, unknown)
+        law = growth.overflow_share if side > 0 else growth.underflow_share
+        return law(self.n, factors, FORMATS[dtype], scale)
 
     def condition(self, factors: int) -> float:
         """Of ln(sigma_max / sigma_min), where the ends of the spectrum are apart."""
         if self.orthogonal:
             return 0.0
-        if self.entry.excess is not None:
+        if self.entry.excess is not None or self.ends(factors) > growth.RANK_ONE:
             return math.nan
-        apart = theory.is_separated(self.n, factors, self.entry.complex)
-        return theory.log_condition(self.n, factors, self.entry.complex) if apart else math.nan
+        return theory.log_condition(self.n, factors, self.entry.complex)
+
+    def ends(self, factors: int) -> float:
+        """A bound of what ``condition`` neglects."""
+        return sum(
+            growth.rank_one_error(self.n, factors, k, self.entry.complex) for k in (1, self.n - 1)
+        )
+
+
+def log_max(dtype: str) -> float:
+    """ln of the largest number."""
+    return math.log(FORMATS[dtype].max)
+
+
+def log_zero(dtype: str) -> float:
+    """ln of what rounds to zero: half the smallest number."""
+    return math.log(FORMATS[dtype].smallest_subnormal) - math.log(2)
 
 
 @dataclass(frozen=True)
@@ -265,7 +291,15 @@ class MatrixProduct(Experiment):
         costly, size = costly_samples(n, self.samples), block_size(n)
         norm, vector = Moments(), Moments()
         grid = [(sigma, dtype) for sigma in self.sigma for dtype in self.dtype]
-        crossed = np.zeros((2, len(grid), len(prefixes)))
+        crossed, passed = np.zeros((2, 2, len(grid), len(prefixes)))
+        tops, floors, rates = (
+            torch.tensor(row, dtype=torch.float64, device=context.device)[:, None]
+            for row in (
+                [log_max(dtype) / LN2 for _, dtype in grid],
+                [log_zero(dtype) / LN2 for _, dtype in grid],
+                [math.log2(scales[sigma]) for sigma, _ in grid],
+            )
+        )
         logs, conditions = [], []
         conditioned = {m for m in prefixes if m == self.length or math.log(m, 4).is_integer()}
         blocks = math.ceil(self.samples / size)
@@ -274,6 +308,7 @@ class MatrixProduct(Experiment):
             count = min(size, self.samples - block * size)
             expensive = min(count, costly - block * size)
             norms, columns, condition = [], [], []
+            beyond = torch.zeros((2, len(grid), size), dtype=torch.bool, device=context.device)
             for factor in range(1, self.length + 1):
                 matrix = entry.draw(size, n, generator)
                 if factor == 1:
@@ -289,12 +324,16 @@ class MatrixProduct(Experiment):
                     qr.update(matrix)
                     for each in plain:
                         each.update(matrix)
+                column = product.log2_column()
+                lengths = column + factor * rates
+                beyond |= torch.stack([lengths > tops, lengths < floors])
                 if factor not in measured_at:
                     continue
                 norms.append(product.log2_norm())
-                columns.append(product.log2_column())
+                columns.append(column)
+                at = len(norms) - 1
+                passed[:, :, at] += beyond[:, :, :count].sum(dim=2).cpu().numpy()
                 if expensive > 0:
-                    at = len(norms) - 1
                     for index, each in enumerate(plain):
                         crossed[0, index, at] += int(each.overflowed()[:expensive].sum())
                         crossed[1, index, at] += int(each.underflowed()[:expensive].sum())
@@ -314,13 +353,11 @@ class MatrixProduct(Experiment):
         for sigma, scale in scales.items():
             labels: dict[str, Any] = {**cell, "sigma": sigma, "scale": scale}
             shift = at_factors * math.log10(scale)
-            for moments, name, laws in (
-                (norm, "log10_norm", [law.norm(m, scale) for m in prefixes]),
-                (vector, "log10_vector", [law.vector(m, scale) for m in prefixes]),
-            ):
-                mean = np.array([one.mean for one in laws]) / LN10
-                std = np.array([one.std for one in laws]) / LN10
-                frames += moments.frames(name, mean, std, shift, **labels, factors=at_factors)
+            mean, std = np.array([law.vector(m, scale) for m in prefixes]).T / LN10
+            along = {**labels, "factors": at_factors}
+            frames += vector.frames("log10_vector", mean, std, shift, **along)
+            mean = np.array([law.norm(m, scale) for m in prefixes]) / LN10
+            frames += norm.frames("log10_norm", mean, np.nan, shift, **along)[:1]
             k, spectrum = np.arange(1, n + 1), law.spectrum(scale)
             last = {**labels, "factors": self.length}
             moments = Moments()
@@ -340,23 +377,20 @@ class MatrixProduct(Experiment):
             for index, (of, dtype) in enumerate(grid):
                 if of != sigma:
                     continue
-                form = FORMATS[dtype]
-                for row, name, limit, side in (
-                    (0, "overflow_share", form.max, 1),
-                    (1, "underflow_share", form.smallest_normal, -1),
-                ):
-                    probability = np.array(
-                        [law.crossing(m, scale, math.log(limit), side) for m in prefixes]
-                    )
-                    measured = crossed[row, index] / costly
-                    sure = np.where(np.isnan(probability), measured, probability)
-                    error = np.sqrt(sure * (1 - sure) / costly)
-                    frames.append(
-                        rows(
-                            name, measured, probability, error, costly,
-                            **labels, factors=at_factors, dtype=dtype,
-                        )
-                    )  # fmt: skip
+                for row, side, way in ((0, 1, "overflow"), (1, -1, "underflow")):
+                    frames += [
+                        _shares(
+                            f"vector_{way}", passed[row, index], self.samples,
+                            law.passage(self.length, scale, dtype, side)[at_factors - 1],
+                            **along, dtype=dtype,
+                        ),
+                        _shares(
+                            f"{way}_share", crossed[row, index], costly,
+                            law.share(self.length, scale, dtype, side).predicted[at_factors - 1],
+                            **along, dtype=dtype,
+                        ),
+                    ]  # fmt: skip
+        frames += _distances(context, exponents * self.length, law, self.length)
         ends = sorted(conditioned)
         predicted = np.array([law.condition(m) for m in ends]) / LN10
         frames.append(
@@ -441,54 +475,32 @@ class MatrixProduct(Experiment):
             both = _numpy([product.log2_norm(), product.log2_largest()])
             parts.append(both[: min(size, count - block * size)] * math.log10(2))
         samples = np.concatenate(parts)
-        frames = []
-        for column, name, law in (
-            (0, "d2l_log10_norm", theory.frobenius_norm(D2L_N, D2L_FACTORS)),
-            (1, "d2l_log10_entry", theory.largest_entry(D2L_N, D2L_FACTORS)),
-        ):
-            mean, std = law.mean / LN10, law.std / LN10
-            levels = np.array(LEVELS)
-            normal = special.ndtri(levels)
-            density = np.exp(-(normal**2) / 2) / math.sqrt(2 * math.pi)
-            frames.append(
-                rows(
-                    f"{name}_quantile",
-                    np.quantile(samples[:, column], levels),
-                    mean + std * normal,
-                    std * np.sqrt(levels * (1 - levels) / count) / density,
-                    count,
-                    ensemble=entry.name,
-                    n=D2L_N,
-                    factors=D2L_FACTORS,
-                    level=levels,
+        cell: dict[str, Any] = {"ensemble": entry.name, "n": D2L_N, "factors": D2L_FACTORS}
+        levels, edges = np.array(LEVELS), np.arange(16, 34.5, 0.5)
+        share = np.histogram(samples[:, 0], edges)[0]
+        expected = np.diff(growth.norm_cdf(edges * LN10, D2L_N, D2L_FACTORS))
+        quantiles = growth.entry_quantile(levels, D2L_N, D2L_FACTORS) / LN10
+        step = 1e-3
+        density = _d2l_share(quantiles - step, quantiles + step) / (2 * step)
+        return [
+            _shares(
+                "d2l_log10_norm_share", share, count, expected,
+                **cell, log10_size=(edges[1:] + edges[:-1]) / 2,
+            ),
+            rows(
+                "d2l_log10_entry_quantile", np.quantile(samples[:, 1], levels), quantiles,
+                np.sqrt(levels * (1 - levels) / count) / density, count, **cell, level=levels,
+            ),
+            *(
+                _shares(
+                    name, ((samples[:, 1] >= low) & (samples[:, 1] <= high)).sum(), count,
+                    _d2l_share(low, high), **cell,
                 )
-            )
-            edges = np.arange(16, 34.5, 0.5)
-            share = np.histogram(samples[:, column], edges)[0] / count
-            expected = np.diff(special.ndtr((edges - mean) / std))
-            frames.append(
-                rows(
-                    f"{name}_share",
-                    share,
-                    expected,
-                    np.sqrt(expected * (1 - expected) / count),
-                    count,
-                    ensemble=entry.name,
-                    n=D2L_N,
-                    factors=D2L_FACTORS,
-                    log10_size=(edges[1:] + edges[:-1]) / 2,
+                for name, (low, high) in (
+                    ("d2l_inside_band", _d2l_band()), ("d2l_inside_belief", D2L_BELIEF)
                 )
-            )
-            if column == 1:
-                low, high = _d2l_band()
-                inside = (samples[:, 1] >= low) & (samples[:, 1] <= high)
-                frames.append(
-                    rows(
-                        "d2l_inside_band", inside.mean(), 0.99, math.sqrt(0.99 * 0.01 / count),
-                        count, ensemble=entry.name, n=D2L_N, factors=D2L_FACTORS,
-                    )
-                )  # fmt: skip
-        return frames
+            ),
+        ]  # fmt: skip
 
     @staticmethod
     def claims(table: pd.DataFrame) -> list[Claim]:
@@ -524,25 +536,32 @@ class MatrixProduct(Experiment):
             part,
             part["predicted"],
         )
+        part = select(gaussian, "log10_norm").dropna(subset=["predicted"])
         judge(
             "norm_growth",
-            f"The mean of ln ||P||_F follows L lambda_1 and the effective rank within "
-            f"{NORM_BIAS:g}, the error of the interpolation between its exact limits.",
-            newman + "; Haar singular vectors",
-            select(gaussian, "log10_norm"),
-            bias=NORM_BIAS / LN10,
-        )
-        part = select(gaussian, "log10_norm_std")
-        part = part[part["factors"] >= 4]
-        judge(
-            "norm_spread",
-            f"From 4 factors on the standard deviation of ln ||P||_F is the predicted one within "
-            f"{100 * STD_BIAS:g} % + {STD_BIAS / 2:g}.",
+            "Where P has rank one in effect the mean of ln ||P||_F is L lambda_1 + [psi(n/2) - "
+            "psi(1/2)] / 2, up to the least of E (R_22 / R_11)^s / s over s.",
             newman + "; Haar singular vectors",
             part,
-            part["predicted"] + STD_BIAS,
-            STD_BIAS * (part["predicted"] + 0.5 / LN10),
+            bias=[
+                growth.rank_one_error(n, m, 1, ENSEMBLES[name].complex) / LN10
+                for name, n, m in zip(part["ensemble"], part["n"], part["factors"], strict=True)
+            ],
         )
+        part = select(gaussian, "growth_distance")
+        if not part.empty:
+            sides = np.where(part["reference"] == "law", 1.0, 2.0)
+            judge(
+                "growth_law",
+                "The distribution of the log volume of k vectors after all L factors is the exact "
+                "one for every k, and that of sums of log chi variables drawn without a matrix: "
+                "the distance of the distribution functions is at most sqrt(ln(2 / level) / 2 N) "
+                "for each sample.",
+                bartlett + "; Massart 1990, Ann. Probab. 18, 1269",
+                part,
+                0.25,
+                sides * np.sqrt(_log_level(part) / (2 * part["n_samples"].to_numpy(float))),
+            )
         judge(
             "lyapunov_spectrum",
             "lambda_k = ln sigma + [ln 2 + psi((n - k + 1) / 2)] / 2 for all k, exact at any L for "
@@ -583,33 +602,45 @@ class MatrixProduct(Experiment):
         part = select(gaussian, "log10_condition").dropna(subset=["predicted"])
         judge(
             "condition",
-            "ln of the condition number is L (lambda_1 - lambda_n) + psi(n/2) - psi(1/2) once the "
-            f"ends of the spectrum are apart, within {NORM_BIAS:g}.",
+            "ln of the condition number is L (lambda_1 - lambda_n) + psi(n/2) - psi(1/2) where "
+            "both ends of the spectrum are apart, up to the least of E (R_k+1 / R_k)^s / s there.",
             newman + "; Haar singular vectors",
             part,
-            bias=NORM_BIAS / LN10,
+            bias=[
+                _Theory(ENSEMBLES[name], n).ends(m) / LN10
+                for name, n, m in zip(part["ensemble"], part["n"], part["factors"], strict=True)
+            ],
+        )
+        part = table[table["quantity"].isin(["vector_overflow", "vector_underflow"])]
+        part = part.dropna(subset=["predicted"])
+        judge(
+            "passage",
+            "The share of the signals P e_1 that have left a format's range is the probability "
+            "that a walk of log chi steps has passed its limit, exact at any L; within Bernstein's "
+            "2 ln(2 / level) / 3 N.",
+            "renewal equation of the first passage; Feller 1971, ch. XII",
+            part,
+            0.25,
+            _bernstein(part),
         )
         real = gaussian[gaussian["ensemble"] == "gaussian"]
         for dtype in DTYPES:
             part = select(real, "overflow_share", dtype=dtype)
             judge(
                 f"overflow_{dtype}",
-                f"The share of plain {dtype} products with an inf or nan is the probability that a "
-                f"log-normal walk has passed the largest number, which may be off by {ENTRY_BIAS:g}"
-                f" in ln and by {SKEW:g} for the law's skewness.",
-                "first passage with drift; Siegmund 1985, ch. X",
-                part,
-                0.25,
-                _crossing_bias(part, 1),
+                f"The share of plain {dtype} products with an inf or nan lies between the passage "
+                "of one column above sqrt(n) times the largest number and n times that above it.",
+                "union bound; renewal equation of the first passage",
+                *_bracketed(part, 1),
             )
         part = select(real, "underflow_share")
         judge(
             "underflow",
-            "Likewise the share of products that have been below the smallest normal number.",
-            "first passage with drift; Siegmund 1985, ch. X",
-            part,
-            0.25,
-            _crossing_bias(part, -1),
+            "The share of products whose entries have all been subnormal at once lies between "
+            "1 - n P(a column is longer than the smallest normal number) and the passage of one "
+            "column below sqrt(n) times it.",
+            "union bound; renewal equation of the first passage",
+            *_bracketed(part, -1),
         )
         part = select(gaussian, "svd_breakdown")
         if not part.empty:
@@ -631,25 +662,43 @@ class MatrixProduct(Experiment):
                 part["predicted"],
                 np.array(spread) / per_factor,
             )
+        neglected = 2 * growth.rank_one_error(D2L_N, D2L_FACTORS) / LN10
         judge(
             "d2l_quantiles",
             "The quantiles of the largest entry of 101 Gaussian 4 x 4 factors are those of the "
-            f"log-normal law, within {D2L_BIAS:g} decades for its skewness.",
+            f"law of a product of rank one, which neglects {neglected:.2g} decades.",
             newman + "; Haar singular vectors",
             select(table, "d2l_log10_entry_quantile"),
             2.0,
-            D2L_BIAS,
+            neglected,
         )
         low, high = _d2l_band()
+        part = select(table, "d2l_inside_band")
         judge(
             "d2l_band",
             "99 % of the products of 101 Gaussian 4 x 4 factors have their largest entry in the "
             f"predicted band, 10^{low:.1f} to 10^{high:.1f}.",
             newman + "; Haar singular vectors",
-            select(table, "d2l_inside_band"),
+            part,
             0.1,
-            0.005,
+            _bernstein(part),
         )
+        part = select(table, "d2l_inside_belief")
+        if not part.empty:
+            low, high = D2L_BELIEF
+            share = float(part["predicted"].iloc[0])
+            made.append(
+                claims.statistical(
+                    "d2l_belief",
+                    f"Only {100 * share:.0f} % of the products of 101 Gaussian 4 x 4 factors have "
+                    f"their largest entry between 10^{low:.0f} and 10^{high:.0f}.",
+                    newman + "; Haar singular vectors",
+                    part,
+                    resolution=0.25,
+                    bias=_bernstein(part),
+                    folk="A product of a hundred Gaussian 4 x 4 matrices is about 1e20 to 1e24.",
+                )
+            )
         orthogonal = table[table["ensemble"] == "orthogonal"]
         part = select(orthogonal, "lyapunov_exponent")
         if not part.empty:
@@ -665,19 +714,18 @@ class MatrixProduct(Experiment):
                 )
             )
         other = table[table["ensemble"].isin(["uniform", "rademacher"])]
-        part = select(other, "log10_norm").dropna(subset=["predicted"])
+        part = select(other, "log10_vector").dropna(subset=["predicted"])
         if not part.empty:
-            shift = [
-                abs(theory.kurtosis_shift(n, ENSEMBLES[name].excess or 0.0))
-                for n, name in zip(part["n"], part["ensemble"], strict=True)
-            ]
             judge(
                 "universality",
-                "ln ||P||_F of other laws of entries is the Gaussian one with the shift of "
+                "ln ||P e_1|| of other laws of entries grows as the Gaussian one with the shift of "
                 "lambda_1 by the kurtosis, up to as much again.",
                 "second-order expansion, no theorem",
                 part,
-                bias=(np.array(shift) * part["factors"].to_numpy(float) + NORM_BIAS) / LN10,
+                bias=[
+                    abs(_Theory(ENSEMBLES[name], n).shift(m)) / LN10
+                    for name, n, m in zip(part["ensemble"], part["n"], part["factors"], strict=True)
+                ],
             )
         return made
 
@@ -713,26 +761,73 @@ class MatrixProduct(Experiment):
         return made
 
 
+def _d2l_share(low: Any, high: Any) -> Any:
+    """P(log10 of the largest entry of the book's product lies between them)."""
+    below, until = (growth.entry_cdf(x * LN10, D2L_N, D2L_FACTORS) for x in (low, high))
+    return until - below
+
+
 def _d2l_band() -> tuple[float, float]:
     """The predicted 0.5 % and 99.5 % quantiles of log10 of the book's largest entry."""
-    law = theory.largest_entry(D2L_N, D2L_FACTORS)
-    half = float(special.ndtri(0.995)) * law.std
-    return (law.mean - half) / LN10, (law.mean + half) / LN10
+    low, high = growth.entry_quantile([0.005, 0.995], D2L_N, D2L_FACTORS) / LN10
+    return float(low), float(high)
 
 
-def _crossing_bias(part: pd.DataFrame, side: int) -> np.ndarray[Any, Any]:
-    """By how much a share moves if the largest entry is off by ENTRY_BIAS, and SKEW."""
-    bias = np.full(len(part), SKEW)
-    for at, row in enumerate(_records(part)):
-        if 1e-9 < row.predicted < 1 - 1e-9:
-            form = FORMATS[row.dtype]
-            limit = math.log(form.max if side > 0 else form.smallest_normal)
-            law = _Theory(ENSEMBLES[row.ensemble], row.n)
-            bias[at] += max(
-                abs(law.crossing(int(row.factors), row.scale, limit + off, side) - row.predicted)
-                for off in (-ENTRY_BIAS, ENTRY_BIAS)
-            )
-    return bias
+def _shares(name: str, count: Any, samples: int, predicted: Any, **factors: Any) -> pd.DataFrame:
+    """Rows of the shares ``count`` / ``samples`` with their predicted, else own, errors."""
+    measured = np.asarray(count) / samples
+    sure = np.where(np.isnan(predicted), measured, predicted)
+    error = np.sqrt(np.maximum(sure * (1 - sure), 0.0) / samples)
+    return rows(name, measured, predicted, error, samples, **factors)
+
+
+def _distances(
+    context: Context, diagonals: np.ndarray[Any, Any], law: _Theory, factors: int
+) -> Frames:
+    """Kolmogorov's distance of the log volumes' laws: to the exact one, and to chi's own draws."""
+    entry, n, count = law.entry, law.n, len(diagonals)
+    if law.orthogonal or entry.excess is not None:
+        return []
+    rng = context.numpy("bartlett", entry.name, n, factors)
+    drawn = growth.sample_growth(n, factors, count, rng, 1.0, entry.complex)
+    volumes = np.sort(np.cumsum(diagonals, axis=1), axis=0)
+    at, found = np.arange(1, count + 1) / count, []
+    for k in range(1, n + 1):
+        exact = growth.growth_cdf(volumes[:, k - 1], n, factors, k, 1.0, entry.complex)
+        distance = max(np.abs(exact - at).max(), np.abs(exact - at + 1 / count).max())
+        found.append((distance, stats.ks_2samp(volumes[:, k - 1], drawn[:, k - 1]).statistic))
+    return [
+        rows(
+            "growth_distance", np.array(found), 0.0, 0.0, count, ensemble=entry.name, n=n,
+            factors=factors, k=np.arange(1, n + 1)[:, None], reference=["law", "bartlett"],
+        )
+    ]  # fmt: skip
+
+
+def _log_level(part: pd.DataFrame) -> float:
+    """ln(2 / level) of each of the rows of one claim."""
+    return math.log(2 * max(len(part), 1) / claims.LEVEL)
+
+
+def _bernstein(part: pd.DataFrame) -> Any:
+    """What a share's deviation may exceed that of the normal law by (Bernstein 1924)."""
+    return 2 * _log_level(part) / (3 * part["n_samples"].to_numpy(float))
+
+
+def _bracketed(part: pd.DataFrame, side: int) -> tuple[pd.DataFrame, float, Any]:
+    """The rows with the error of the share nearest to the measured one, resolution, and bias."""
+    lower, upper = np.zeros((2, len(part)))
+    length = int(part["factors"].max()) if len(part) else 0
+    cells = part.groupby(["ensemble", "n", "scale", "dtype"], sort=False)
+    for (name, n, scale, dtype), places in cells.indices.items():
+        law = _Theory(ENSEMBLES[name], n).share(length, scale, dtype, side)
+        at = part["factors"].to_numpy(int)[places] - 1
+        lower[places], upper[places] = law.lower[at], law.upper[at]
+    measured, predicted = part["measured"].to_numpy(), part["predicted"].to_numpy()
+    near = np.clip(measured, lower, upper)
+    error = np.sqrt(near * (1 - near) / part["n_samples"].to_numpy())
+    room = np.where(measured > predicted, upper - predicted, predicted - lower)
+    return part.assign(stderr=error), 0.25, room + _bernstein(part)
 
 
 def _sigma_words(row: Any) -> str:
@@ -742,13 +837,13 @@ def _sigma_words(row: Any) -> str:
 
 
 def _draw_growth(table: pd.DataFrame) -> Figure:
-    """log10 ||P||_F along the product, a panel each ensemble and sigma."""
+    """log10 ||P e_1|| along the product, a panel each ensemble and sigma."""
     import seaborn as sns
 
     from stability.plotting import MARKERS, PALETTE, band, canvas
 
-    means = select(table, "log10_norm")
-    spreads = select(table, "log10_norm_std")
+    means = select(table, "log10_vector")
+    spreads = select(table, "log10_vector_std")
     ensembles = list(dict.fromkeys(means["ensemble"]))[:4]
     sigmas = list(dict.fromkeys(means["sigma"]))[:3]
     figure, axes = canvas(len(sigmas), len(ensembles))
@@ -760,8 +855,8 @@ def _draw_growth(table: pd.DataFrame) -> Figure:
         for index, n in enumerate(orders):
             chosen = {"ensemble": ensemble, "sigma": sigma, "n": n}
             mean, spread = (
-                select(means, "log10_norm", **chosen),
-                select(spreads, "log10_norm_std", **chosen),
+                select(means, "log10_vector", **chosen),
+                select(spreads, "log10_vector_std", **chosen),
             )
             x = mean["factors"].to_numpy(float)
             predicted, std = mean["predicted"].to_numpy(), spread["predicted"].to_numpy()
@@ -776,7 +871,7 @@ def _draw_growth(table: pd.DataFrame) -> Figure:
             )  # fmt: skip
         ax.set_title(f"{ensemble.replace('_', ' ')}, {_sigma_words({'sigma': sigma})}")
         ax.set_xlabel("number of factors $L$")
-        ax.set_ylabel("mean of $\\log_{10}\\,\\|P_L\\|_F$" if column == 0 else "")
+        ax.set_ylabel("mean of $\\log_{10}\\,\\|P_L e_1\\|$" if column == 0 else "")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=8)
     last = means[means["factors"] == means["factors"].max()]
     words = "; ".join(
@@ -785,9 +880,9 @@ def _draw_growth(table: pd.DataFrame) -> Figure:
     )
     return Figure(
         "growth",
-        "The logarithm of the norm grows linearly with the number of factors. Marks: mean over the "
+        "The logarithm of a signal grows linearly with the number of factors. Marks: mean over the "
         "products; line: prediction; band: two predicted standard deviations of one product.",
-        f"Mean log10 norm after {last['factors'].iloc[0]} factors. {words}.",
+        f"Mean log10 of a unit vector's length after {last['factors'].iloc[0]} factors. {words}.",
         figure,
     )
 
@@ -846,7 +941,7 @@ def _draw_arithmetic(table: pd.DataFrame) -> Figure:
     """Above: overflow in each format.  Below: the smallest exponent by a raw SVD and by QR."""
     import seaborn as sns
 
-    from stability.plotting import FAINT, MARKERS, PALETTE, canvas
+    from stability.plotting import FAINT, MARKERS, PALETTE, band, canvas
 
     shares = select(table, "overflow_share")
     ensemble, sigma = shares["ensemble"].iloc[0], shares["sigma"].iloc[0]
@@ -866,6 +961,11 @@ def _draw_arithmetic(table: pd.DataFrame) -> Figure:
             x = part["factors"].to_numpy(float)
             style = {"color": PALETTE[index], "ax": ax, "legend": False}
             sns.lineplot(x=x, y=part["predicted"].to_numpy(), errorbar=None, **style)
+            if len(part):
+                scale, last = float(part["scale"].iloc[0]), int(x.max())
+                law = _Theory(ENSEMBLES[ensemble], n).share(last, scale, dtype, 1)
+                at = x.astype(int) - 1
+                band(ax, x, law.lower[at], law.upper[at], PALETTE[index])
             every = part.iloc[index :: max(1, len(part) // 16)]
             sns.scatterplot(
                 x=every["factors"].to_numpy(float), y=every["measured"].to_numpy(),
@@ -914,7 +1014,7 @@ def _draw_arithmetic(table: pd.DataFrame) -> Figure:
     text = (
         f"Above: plain products of {ensemble.replace('_', ' ')} factors "
         f"({_sigma_words({'sigma': sigma})}) overflow once the largest entry leaves the range. "
-        "Marks: measured; line: predicted."
+        "Marks: measured; line: predicted; band: between rigorous bounds."
     )
     if not smallest.empty:
         text += (
@@ -963,7 +1063,7 @@ def _draw_d2l(table: pd.DataFrame) -> Figure:
         "Dive into Deep Learning, sec. 5.4.1.2, multiplies an initial 4 × 4 matrix by 100 more and "
         "prints one outcome. Its published values are ordinary draws of a wide law: 99 % of the "
         f"products have their largest entry between 10^{low:.1f} and 10^{high:.1f}.",
-        f"Histogram of log10 norms from 16 to 34 with the predicted normal law; published values "
+        f"Histogram of log10 norms from 16 to 34 with the predicted law; published values "
         f"{printed}; {100 * inside:.1f} % of the largest entries are between 10^{low:.1f} and "
         f"10^{high:.1f} (predicted 99 %).",
         figure,
