@@ -9,6 +9,7 @@ import pytest
 from running import Run
 
 TOYS = Path(__file__).parents[1] / "toys"
+PATH = os.pathsep.join(filter(None, [str(TOYS), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def stability(tmp_path: Path) -> Run:
         return subprocess.run(
             [sys.executable, "-m", "stability", *words],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(TOYS), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": PATH, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             timeout=300,

@@ -20,6 +20,7 @@ import stability as package
 from stability.store import PLAN, TABLE
 
 TOYS = Path(__file__).parents[1] / "toys"
+PATH = os.pathsep.join(filter(None, [str(TOYS), os.environ.get("PYTHONPATH")]))
 
 
 def sweeps(tmp_path: Path) -> list[Path]:
@@ -36,7 +37,7 @@ def start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "stability", "-cd", str(TOYS / "conf"),
          "experiment=toy", "-m", *words],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(TOYS), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": PATH, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
