@@ -7,7 +7,7 @@ report: .venv/ready
 	$(BIN)/stability suite=default
 
 test: lint types
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical
 
 lint: .venv/ready
 	$(BIN)/ruff check

@@ -98,14 +98,15 @@ def _options(head: str, rest: Sequence[str], chosen: Sequence[str]) -> tuple[lis
 
 
 def suite_members(suite: str) -> list[tuple[str, str]]:
-    """The (member, experiment) pairs of a suite, in its order."""
+    """The (member, experiment) pairs of a suite, those of the suites that it builds on included."""
     defaults = yaml.safe_load((CONF / "suite" / f"{suite}.yaml").read_text())["defaults"]
-    return [
-        (key.split("@")[1], value)
-        for entry in defaults
-        if isinstance(entry, dict)
-        for key, value in entry.items()
-    ]
+    found = []
+    for entry in defaults:
+        if isinstance(entry, dict):
+            found += [(key.split("@")[1], value) for key, value in entry.items()]
+        elif entry != "_self_":
+            found += suite_members(entry)
+    return found
 
 
 def build(node: Mapping[str, Any], key: str = "experiment") -> "Experiment":

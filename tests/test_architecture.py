@@ -91,5 +91,6 @@ def class_name(name: str) -> str:
     return str(yaml.safe_load(text)["_target_"]).rpartition(".")[2]
 
 
-def test_every_experiment_is_in_the_default_suite() -> None:
-    assert {e for _, e in config.suite_members("default")} == set(config.names("experiment"))
+@pytest.mark.parametrize("suite", config.names("suite"))
+def test_every_experiment_is_in_every_suite(suite: str) -> None:
+    assert {e for _, e in config.suite_members(suite)} == set(config.names("experiment"))
