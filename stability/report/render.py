@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from stability import claims, store
 from stability.experiment import Figure
+from stability.report import chapter
 from stability.store import StoredRun, write_text
 
 SYMBOLS = {"holds": "✓", "fails": "✗", "undetermined": "?"}
@@ -49,6 +50,7 @@ def render(runs: Sequence[StoredRun], title: str, sweeps: Sequence[Path] = ()) -
         appendix=[section for section in sections if section["appendix"]],
         summary=summary,
         beliefs=[row for row in summary if row["folk"]],
+        chapter=chapter.judged([{**row, "experiment": row["section"]["name"]} for row in summary]),
         tally=claims.tally(pd.Series([row["verdict"] for row in summary], dtype=object)),
         symbols=SYMBOLS,
         level=claims.LEVEL,
