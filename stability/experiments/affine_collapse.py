@@ -57,7 +57,7 @@ class AffineCollapse(Experiment):
     scale: list[float] = field(default_factory=lambda: [1.0])
     batch: list[int] = field(default_factory=lambda: [1, 16])
     narrow: int = 3
-    samples: int = 512
+    samples: int = 64
     replicates: int = 4
 
     def __post_init__(self) -> None:
@@ -78,14 +78,14 @@ class AffineCollapse(Experiment):
         for batch in self.batch:
             check_range("experiment.batch", batch, at_least=1)
         check_range("experiment.narrow", self.narrow, at_least=1)
-        check_range("experiment.samples", self.samples, at_least=8 * max(self.width))
+        check_range("experiment.samples", self.samples, at_least=4)
         check_range("experiment.replicates", self.replicates, at_least=2)
 
     def memory(self) -> int:
         """Weights and products of all draws, float64 and rounded; the samples; the widest chain."""
         width, depth = max(self.width), max(self.depth)
         stacks = 4 * self.replicates * depth * width * (width + 2)
-        return 2**24 + 8 * (stacks + 6 * self.samples * width + width * max(self.batch))
+        return 2**24 + 8 * (stacks + 6 * self.samples * width**2 + width * max(self.batch))
 
     def run(self, context: Context) -> pd.DataFrame:
         """Factors: init, width, dtype, depth, bound; layer, k; activation, scale; stack, order."""
@@ -95,7 +95,7 @@ class AffineCollapse(Experiment):
                 cell = _Cell(context, init, width, dtype, self.replicates)
                 for depth in self.depth:
                     frames += cell.gaps(depth)
-                frames += cell.ranks(max(self.depth), min(self.narrow, width))
+                    frames += cell.ranks(depth, min(self.narrow, width))
             frames.append(self._bends(context, width))
             frames += self._costs(context, width)
             context.progress(done / len(self.width))
@@ -105,7 +105,7 @@ class AffineCollapse(Experiment):
         """Share of the variance of W_2 phi(W_1 x) that the best affine map of x leaves."""
         cells = list(product(self.activation, self.scale))
         found = np.empty((self.replicates, len(cells)))
-        count, parameters = self.samples, width + 1
+        count, parameters = self.samples * width, width + 1
         fits = [theory.best_affine(ACTIVATIONS[name], scale**2) for name, scale in cells]
         for replicate in range(self.replicates):
             shape = (count, width)
@@ -307,14 +307,14 @@ class _Cell:
             values = np.linalg.svdvals(_array(states[layer][0]))
             rank = narrow if layer >= middle else width
             counted = int((values > bound).sum())
-            where = {**self._where, "layer": layer, "bound": bound}
+            where = {**self._where, "depth": depth, "layer": layer, "bound": bound}
             known = self._init == "orthogonal" and bound < 0.5
             yield rows("rank", counted, rank if known else math.nan, **where)
             yield rows("rank_excess", max(counted - rank, 0), 0.0, **where)
             if layer == depth and narrow < width:
                 yield rows("noise_share_of_bound", values[rank:].max(initial=0) / bound, 0.0,
                            **where)  # fmt: skip
-        yield rows("singular_value", values, **self._where, layer=depth,
+        yield rows("singular_value", values, **self._where, depth=depth, layer=depth,
                    k=np.arange(1, len(values) + 1))  # fmt: skip
 
 
@@ -453,7 +453,8 @@ def _draw_structure(table: pd.DataFrame) -> Figure:
     figure, axes = canvas(3, height=3.8)
     spectrum, bends, costs = axes.flat
     values = select(table, "singular_value")
-    values = values[(values["width"] == values["width"].max())]
+    values = values[values["width"] == values["width"].max()]
+    values = values[values["depth"] == values["depth"].max()]
     values = values[values["init"] == values["init"].iloc[0]]
     for i, (name, mine) in enumerate(values.groupby("dtype", sort=False)):
         shown = mine["measured"].clip(lower=1e-40)
