@@ -77,7 +77,8 @@ _KINKS = {
 }  # fmt: skip
 _STRAIGHT = ("linear", "relu", "leaky_relu", "prelu", "hardtanh")
 _STRAIGHT_ABOVE = ("elu", "selu")
-_FARTHEST = 2000  # e^-2000 is 0 in float64
+_FARTHEST = 400  # 10^-400 is 0 in float64
+_BELLS = ("erf", "gelu")  # whose derivatives fall like a Gaussian
 _JOINTS = ("elu", "softsign")  # pieces that meet with one slope: only the second derivative jumps
 _TURNS = {"gelu": (-0.75, 1.4), "silu": (-1.3, 2.4), "swish": (-0.75, 1.4)}
 """Near the minimum of the function, and near the maximum of its slope."""
@@ -121,8 +122,9 @@ def exact(name: str, x: float, order: int = 0) -> float:
             return float(sum(sides) / 2)
         if order == 2 and (name in _STRAIGHT or (name in _STRAIGHT_ABOVE and at > 0)):
             return 0.0
-        # The derivatives of erf and gelu fall like e^(-x^2 / 2): as many digits cancel.
-        with mp.workdps(2 * DIGITS + int(min(at * at, _FARTHEST))):
+        # Derivatives fall like e^(-x^2) or e^(-2 |x|): as many digits cancel.
+        lost = (at * at if name in _BELLS else 2 * abs(at)) / mp.log(10)
+        with mp.workdps(2 * DIGITS + int(min(lost, _FARTHEST))):
             return float(mp.diff(function, at, order))
 
 
