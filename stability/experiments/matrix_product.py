@@ -16,6 +16,7 @@ from stability.claims import Claim
 from stability.errors import InputError, check_choice, check_each, check_range
 from stability.experiment import Context, Experiment, Figure
 from stability.kernels.products import (
+    Growth,
     PlainProduct,
     QRProduct,
     ScaledProduct,
@@ -31,8 +32,10 @@ from stability.theory.growth import Bracket, LogLaw
 Frames = list[pd.DataFrame]
 
 DTYPES = {name: getattr(torch, name) for name in FORMATS}
-BLOCK, PLAIN, SVD, SVD_SAMPLES = 2**16, 2**20, 2**14, 256
+BLOCK, PLAIN, SVD, SVD_SAMPLES = 2**16, 2**19, 2**14, 256
 """Matrix entries a block of samples has, and up to which the costly measures take samples."""
+CHUNK = 16
+"""Factors after which what was noted at each goes to the moments."""
 D2L_N, D2L_FACTORS = 4, 101
 D2L_PUBLISHED = {"notebook": 23.763, "slides": 23.729}
 """log10 of the Frobenius norms of the matrices that D2L (sec. 5.4.1.2) prints."""
@@ -264,7 +267,9 @@ class MatrixProduct(Experiment):
             * (len(marks(self.length)) * (4 + 2 * len(self.dtype)) + 4 * max(self.n))
         )
         wide_marks = 4 * 8 * max(block_size(n) for n in self.n) * len(marks(self.length))
-        return 2**27 + width * block * (24 + plain) + 32 * kept + moments + wide_marks + table
+        noted = 8 * CHUNK * max(block_size(n) for n in self.n) * (16 + 2 * len(self.sigma) + plain)
+        work = width * block * (24 + plain) + noted
+        return 2**27 + work + 32 * kept + moments + wide_marks + table
 
     def run(self, context: Context) -> pd.DataFrame:
         """All measures of every ensemble and order; a scale sigma only moves logarithms."""
@@ -286,20 +291,15 @@ class MatrixProduct(Experiment):
     def _cell(self, context: Context, entry: Ensemble, n: int, share: "_Share") -> Frames:
         """Growth of all samples; spectrum, condition and range of the first ones."""
         law, prefixes = _Theory(entry, n), marks(self.length)
-        measured_at = set(prefixes)
         scales = {sigma: law.scale(sigma) for sigma in self.sigma}
         costly, size = costly_samples(n, self.samples), block_size(n)
         norm, vector = Moments(), Moments()
         grid = [(sigma, dtype) for sigma in self.sigma for dtype in self.dtype]
         crossed, passed = np.zeros((2, 2, len(grid), len(prefixes)))
-        tops, floors, rates = (
-            torch.tensor(row, dtype=torch.float64, device=context.device)[:, None]
-            for row in (
-                [log_max(dtype) / LN2 for _, dtype in grid],
-                [log_zero(dtype) / LN2 for _, dtype in grid],
-                [math.log2(scales[sigma]) for sigma, _ in grid],
-            )
-        )
+        rates = torch.tensor(
+            [[[math.log2(scale)]] for scale in scales.values()],
+            dtype=torch.float64, device=context.device,
+        )  # fmt: skip
         logs, conditions = [], []
         conditioned = {m for m in prefixes if m == self.length or math.log(m, 4).is_integer()}
         blocks = math.ceil(self.samples / size)
@@ -307,41 +307,50 @@ class MatrixProduct(Experiment):
             generator = context.generator("product", entry.name, n, block)
             count = min(size, self.samples - block * size)
             expensive = min(count, costly - block * size)
-            norms, columns, condition = [], [], []
-            beyond = torch.zeros((2, len(grid), size), dtype=torch.bool, device=context.device)
-            for factor in range(1, self.length + 1):
-                matrix = entry.draw(size, n, generator)
-                if factor == 1:
-                    product = ScaledProduct(size, n, matrix)
-                    zero = math.sqrt(2.0**-52) if entry.singular else 0.0
-                    qr = QRProduct(size, n, matrix, every=1 if entry.singular else 4, zero=zero)
-                    plain = [
-                        PlainProduct(size, n, matrix, scales[sigma], DTYPES[dtype])
-                        for sigma, dtype in grid
-                    ]
-                product.update(matrix)
-                if expensive > 0:
-                    qr.update(matrix)
-                    for each in plain:
-                        each.update(matrix)
-                column = product.log2_column()
-                lengths = column + factor * rates
-                beyond |= torch.stack([lengths > tops, lengths < floors])
-                if factor not in measured_at:
-                    continue
-                norms.append(product.log2_norm())
-                columns.append(column)
-                at = len(norms) - 1
-                passed[:, :, at] += beyond[:, :, :count].sum(dim=2).cpu().numpy()
-                if expensive > 0:
-                    for index, each in enumerate(plain):
-                        crossed[0, index, at] += int(each.overflowed()[:expensive].sum())
-                        crossed[1, index, at] += int(each.underflowed()[:expensive].sum())
-                    if factor in conditioned:
-                        top, bottom = qr.log_extremes()
-                        condition.append(((top - bottom) / LN10)[:expensive])
-            norm.add(_numpy(norms)[:count] * math.log10(2))
-            vector.add(_numpy(columns)[:count] * math.log10(2))
+            sizes, condition = [], []
+            extremes = torch.zeros((2, len(scales), 1, size), dtype=torch.float64).to(rates)
+            for first in range(0, self.length, CHUNK):
+                factors = range(first + 1, min(first + CHUNK, self.length) + 1)
+                for factor in factors:
+                    matrix = entry.draw(size, n, generator)
+                    if factor == 1:
+                        growth_ = Growth(ScaledProduct(size, n, matrix))
+                        zero = math.sqrt(2.0**-52) if entry.singular else 0.0
+                        every = 1 if entry.singular else 4
+                        qr = QRProduct(size, n, matrix, every=every, zero=zero)
+                        plain = [
+                            PlainProduct(size, n, matrix, scales[sigma], DTYPES[dtype])
+                            for sigma, dtype in grid
+                        ]
+                    growth_.update(matrix)
+                    if expensive > 0:
+                        qr.update(matrix)
+                        for each in plain:
+                            each.update(matrix)
+                        if factor in conditioned:
+                            top, bottom = qr.log_extremes()
+                            condition.append(((top - bottom) / LN10)[:expensive])
+                log2_sizes = growth_.take()
+                at = [m - first - 1 for m in prefixes if m in factors]
+                marked = slice(prefixes.index(factors[at[0]]), prefixes.index(factors[at[-1]]) + 1)
+                sizes.append(log2_sizes[:, at, :count].cpu().numpy())
+                steps = torch.arange(factors[0], factors[-1] + 1).to(rates)
+                heights = log2_sizes[1] + steps[:, None] * rates
+                high = torch.cat([extremes[0], heights], 1).cummax(1).values[:, 1:]
+                low = torch.cat([extremes[1], heights], 1).cummin(1).values[:, 1:]
+                extremes = torch.stack([high[:, -1:], low[:, -1:]])
+                for index, (one, dtype) in enumerate(grid):
+                    row = self.sigma.index(one)
+                    beyond = torch.stack(
+                        [high[row, at] > log_max(dtype) / LN2, low[row, at] < log_zero(dtype) / LN2]
+                    )
+                    passed[:, index, marked] += beyond[:, :, :count].sum(2).cpu().numpy()
+                    if expensive > 0:
+                        left = plain[index].take()[:, at, :expensive]
+                        crossed[:, index, marked] += left.sum(2).cpu().numpy()
+            both = np.concatenate(sizes, axis=1) * math.log10(2)
+            norm.add(both[0].T)
+            vector.add(both[1].T)
             if expensive > 0:
                 logs.append(qr.logs()[:expensive].cpu().numpy() / self.length)
                 conditions.append(_numpy(condition))
