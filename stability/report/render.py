@@ -19,6 +19,7 @@ from stability import claims, store
 from stability.experiment import Figure
 from stability.report import chapter
 from stability.store import StoredRun, write_text
+from stability.table import VALUES
 
 SYMBOLS = {"holds": "✓", "fails": "✗", "undetermined": "?"}
 _ORDER = ["fails", "undetermined", "holds"]
@@ -175,7 +176,10 @@ def svg(figure: Figure, prefix: str) -> Markup:
 
 
 def packed(table: pd.DataFrame) -> str:
-    """The table as base64 of gzipped JSON, column by column; inf and nan as strings."""
+    """The table as base64 of gzipped JSON, column by column.
+
+    Infinities and nans are strings; a factor that a row lacks is null.
+    """
     columns = []
     for name in table:
         values = table[name].astype(object).where(table[name].notna(), None).tolist()
@@ -183,7 +187,7 @@ def packed(table: pd.DataFrame) -> str:
             repr(value) if isinstance(value, float) and not math.isfinite(value) else value
             for value in values
         ]
-        if pd.api.types.is_float_dtype(table[name]):
+        if name in VALUES:
             plain = ["nan" if value is None else value for value in plain]
         columns.append(plain)
     text = json.dumps({"names": list(table.columns), "columns": columns}, default=str)

@@ -81,6 +81,14 @@ def test_the_table_is_kept_to_the_last_bit(runs: list[StoredRun]) -> None:
     assert kinds[-1] is None
 
 
+def test_a_lacking_factor_is_no_nan() -> None:
+    frame = table.concat([table.rows("q", math.nan, scale=0.5), table.rows("q", 1.0)])
+    content = json.loads(gzip.decompress(base64.b64decode(packed(frame))))
+    columns = dict(zip(content["names"], content["columns"], strict=True))
+    assert columns["scale"] == [0.5, None]
+    assert columns["measured"] == ["nan", 1.0]
+
+
 def test_twenty_thousand_rows_stay_small() -> None:
     import numpy as np
 
