@@ -798,8 +798,8 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
         part = _judged(select(table, quantity, method=method))
         if not part.empty:
             yield claims.bounded(
-                name, f"{statement}.", source, part, allowed=part["bound"].to_numpy(float),
-                folk=folk,
+                name, f"{statement}. Networks whose bound is below 1.", source, part,
+                allowed=part["bound"].to_numpy(float), folk=folk,
             )  # fmt: skip
     slopes = select(table, "rounding_slope")
     if not slopes.empty:
@@ -830,18 +830,14 @@ def _relative(table: pd.DataFrame, quantity: str, method: str = "by hand") -> pd
 
 
 def _places(edges: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Where the graph's nodes stand: results to the right of all they come from.
+    """Where the graph's nodes stand: just left of the first that is made of them.
 
-    What only serves one result stands left of it, weights above the row and labels below.
+    Weights and the penalty lie above the row, labels below.
     """
-    sources = {str(t): list(group["source"]) for t, group in edges.groupby("target", sort=False)}
     column: dict[str, int] = {}
-    for target, operands in sources.items():
-        column[target] = 1 + max(column.get(name, 0) for name in operands)
-    for target, operands in reversed(sources.items()):
-        for name in operands:
-            column[name] = column[name] if name in sources else column[target] - 1
-    height = {"W": 1.0, "s": 1.0, "y": -1.0}
+    for target, source in reversed(list(zip(edges["target"], edges["source"], strict=True))):
+        column[source] = min(column.get(source, 0), column.setdefault(target, 0) - 1)
+    height = {"W": 1.0, "s": 2.6, "y": -1.0}
     return {name: (float(at), height.get(name[0], 0.0)) for name, at in column.items()}
 
 
@@ -853,7 +849,7 @@ def _draw_graph(table: pd.DataFrame) -> Figure:
         entries = select(table, quantity, node=node).sort_values("k")["measured"]
         return ", ".join(f"{value:.4g}" for value in entries)
 
-    figure, axes = canvas(height=3.6)
+    figure, axes = canvas(height=3.8)
     ax, edges = axes[0, 0], select(table, "edge")
     places = _places(edges)
     line = {"color": PALETTE[7], "lw": 1.2}
@@ -868,14 +864,16 @@ def _draw_graph(table: pd.DataFrame) -> Figure:
     for node, (x, y) in places.items():
         ax.text(x, y, node, ha="center", va="center", fontsize=12,
                 bbox={"boxstyle": "square,pad=0.35", "fc": FAINT, "ec": INK})  # fmt: skip
-        for drop, quantity, color in ((0.24, "value", PALETTE[0]), (0.44, "gradient", PALETTE[1])):
-            ax.text(x, y - drop, told(quantity, node), ha="center", va="top", fontsize=8.5,
-                    color=color)  # fmt: skip
-    ax.set(xlim=(-0.6, max(x for x, _ in places.values()) + 0.6), ylim=(-1.7, 1.4))
+        side, away = ("bottom", 0.26) if y > 0 else ("top", -0.26)
+        for row, (quantity, color) in enumerate((("value", PALETTE[0]), ("gradient", PALETTE[1]))):
+            at = y + away + (0.24 * (1 - row) if away > 0 else -0.24 * row)
+            ax.text(x, at, told(quantity, node), ha="center", va=side, fontsize=9, color=color)
+    first = min(x for x, _ in places.values())
+    ax.set(xlim=(first - 0.6, 0.6), ylim=(-1.6, 3.2))
     ax.axis("off")
     text = (
         "The computational graph of D2L's figure 5.3.1 (squares: values; circles: operations) with "
-        "the numbers of the example below each value, row by row: forward in blue, dJ by the value "
+        "the numbers of the example beside each value, row by row: forward in blue, dJ by the value "
         "in red"
     )
     total = select(table, "value", node="J")["measured"].iloc[0]
@@ -902,7 +900,7 @@ def _draw_errors(table: pd.DataFrame) -> Figure:
                       label=f"complex, h = {COMPLEX_STEP:g}")  # fmt: skip
     curve.set(xscale="log", yscale="log", xlabel="step h", ylabel="error / |gradient|",
               title=f"Differences: {activation}, {loss.replace('_', ' ')}")  # fmt: skip
-    curve.legend()
+    curve.legend(loc="upper center")
     for index, (quantity, method, label) in enumerate((
         ("gradient_error", "autograd", "gradient by hand"),
         ("gradient_error", "float32", "gradient in float32"),
@@ -951,12 +949,10 @@ def _draw_costs(table: pd.DataFrame) -> Figure:
             ax.plot(mine[axis], mine["predicted"] / 1024, color=PALETTE[index])
             ax.plot(mine[axis], mine["measured"] / 1024, MARKERS[index], color=PALETTE[index],
                     label=method)  # fmt: skip
-        label = {"depth": "layers", "batch": "batch"}
-        ax.set(xscale="log", yscale="log", xlabel=label[axis], ylabel="intermediates, KiB",
-               title=f"{fixed['activation']}, {kept[other].max()} {label[other]}")  # fmt: skip
+        ax.set(xscale="log", yscale="log", ylabel="intermediates, KiB")
         _ticks(ax, kept[axis])
-    axes[0, 1].set_title(f"{kept['depth'].max()} layers")
-    axes[0, 0].set_title(f"{fixed['activation']}, batch {kept['batch'].max()}")
+    axes[0, 0].set(xlabel="layers", title=f"{fixed['activation']}, batch {kept['batch'].max()}")
+    axes[0, 1].set(xlabel="batch", title=f"{fixed['activation']}, {kept['depth'].max()} layers")
     ax = axes[0, 2]
     for index, (quantity, method, label_) in enumerate((
         ("hessian_vector_flops", "by hand", "gradient and H v"),
