@@ -56,6 +56,8 @@ def read_folder(folder: Path) -> Images:
 
     Raises InputError, naming the file, if one is missing or damaged or they contradict each other.
     """
+    if not folder.is_dir():
+        raise InputError("no such folder")
     paths = [_find(folder, name) for name in FILES]
     arrays = [read(path, 3 if "images" in path.name else 1) for path in paths]
     for at in (0, 2):
