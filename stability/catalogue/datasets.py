@@ -1,12 +1,17 @@
-"""Datasets: small, real, and found on the disk of every installation."""
+"""Datasets: one that every installation has, one that is downloaded once, and the user's own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from stability.catalogue import fashion_mnist
+from stability.catalogue.idx import Images, read_folder
+from stability.errors import InputError
 
 Array = np.ndarray[Any, Any]
 
@@ -61,4 +66,45 @@ def load(name: str, dtype: torch.dtype, device: str | torch.device = "cpu") -> D
         int(labels.max()) + 1,
         index[index % HELD_OUT != 0],
         index[index % HELD_OUT == 0],
+    )
+
+
+IMAGES = ("fashion_mnist", "idx")
+"""Datasets of images with a split of their own: Fashion-MNIST, and four IDX files of a folder."""
+
+
+def read_images(name: str, folder: str | None) -> Images:
+    """The images of ``name``, one of ``IMAGES``; those of idx lie in ``folder``.
+
+    Raises InputError if they can't be had.
+    """
+    if name == "fashion_mnist":
+        return fashion_mnist.fetch()
+    try:
+        return read_folder(Path(str(folder)))
+    except InputError as error:
+        raise InputError(f"experiment.folder={folder!r}: {error}") from None
+
+
+def from_images(
+    name: str, images: Images, dtype: torch.dtype, device: str | torch.device = "cpu"
+) -> Dataset:
+    """Images as a dataset on ``device``, standardised as in ``load`` and split as they come."""
+    parts = (images.train_images, images.test_images)
+    counts = np.add.reduce([np.bincount(part.ravel(), minlength=256) for part in parts])
+    levels = np.arange(256.0)
+    mean = np.average(levels, weights=counts)
+    std = np.sqrt(np.average((levels - mean) ** 2, weights=counts))
+    level = torch.tensor((levels - mean) / std, dtype=dtype).numpy()
+    inputs = np.concatenate([level[part].reshape(len(part), -1) for part in parts])
+    labels = np.concatenate([images.train_labels, images.test_labels]).astype(np.int64)
+    index = torch.arange(len(labels), device=device)
+    split = len(images.train_labels)
+    return Dataset(
+        name,
+        torch.tensor(inputs, device=device),
+        torch.tensor(labels, device=device),
+        int(labels.max()) + 1,
+        index[:split],
+        index[split:],
     )

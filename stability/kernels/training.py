@@ -44,7 +44,7 @@ def train(
     activation: Forward,
     inputs: Tensor,
     labels: Tensor,
-    batches: Tensor,
+    batches: Tensor | Sequence[Tensor],
     learning_rate: float,
     observe: Observe | None = None,
 ) -> Tensor:
@@ -52,8 +52,9 @@ def train(
 
     ``weights``: (C, fan_in, fan_out) a layer; ``biases``: (C, fan_out) a layer; the last layer is
     linear; ``activation``: elementwise, differentiable.  ``inputs``: (N, d), ``labels``: (N,)
-    int64; ``batches``: (steps, B) int64, the samples of each step, the same for all nets.  A step
-    is w <- w - learning_rate * gradient of the net's mean over the batch (Robbins & Monro 1951).
+    int64; ``batches``: (steps, B) int64, or a sequence of (B,) of any lengths: the samples of each
+    step, the same for all nets.  A step is w <- w - learning_rate * gradient of the net's mean over
+    the batch (Robbins & Monro 1951).
 
     ``observe(step, weights, biases)`` is called steps + 1 times with what ``step`` updates have
     made of the parameters, without gradients; they change after the call, so copy what you keep.

@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from idx_files import arrays, write
 
-from stability.catalogue.datasets import DATASETS, load
+from stability.catalogue.datasets import DATASETS, from_images, load, read_images
+from stability.errors import InputError
 
 every = pytest.mark.parametrize("name", DATASETS)
 
@@ -58,6 +62,32 @@ def test_an_unknown_name_raises() -> None:
         load("mnist", torch.float32)
 
 
-def test_importing_the_catalogue_does_not_import_scikit_learn() -> None:
-    code = "import sys, stability.catalogue.datasets; sys.exit('sklearn' in sys.modules)"
+def test_importing_the_catalogue_imports_neither_scikit_learn_nor_pooch() -> None:
+    code = (
+        "import sys, stability.catalogue.datasets; "
+        "sys.exit(bool({'sklearn', 'pooch', 'requests'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_images_are_standardised_and_keep_their_own_split(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    contents = arrays()
+    write(tmp_path, contents)
+    data = from_images("mine", read_images("idx", str(tmp_path)), dtype)
+    pixels = np.concatenate([contents[0], contents[2]]).reshape(51, 15).astype(np.float64)
+    expected = torch.tensor((pixels - pixels.mean()) / pixels.std())
+    u = torch.finfo(dtype).eps / 2
+    torch.testing.assert_close(data.inputs.to(torch.float64), expected, rtol=8 * u, atol=8 * u)
+    assert data.inputs.dtype == dtype
+    assert data.labels.tolist() == [*contents[1].tolist(), *contents[3].tolist()]
+    assert data.train.tolist() == list(range(40))
+    assert data.test.tolist() == list(range(40, 51))
+    assert (data.name, data.classes) == ("mine", 3)
+
+
+def test_a_folder_without_the_files_is_named_with_its_option(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"experiment.folder='.*': has no file train-images"):
+        read_images("idx", str(tmp_path))
