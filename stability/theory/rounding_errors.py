@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from stability.arguments import nonnegative
+from stability.arguments import nonnegative, positive, whole
 from stability.theory.floating_point import Array, Format, gamma, gamma_probabilistic, spacing
 
 ROUNDING_RMS = math.sqrt(1 / (8 * math.log(2)))
@@ -21,11 +21,6 @@ ROUNDING_RMS = math.sqrt(1 / (8 * math.log(2)))
 
 3 / (8 ln 2) is the mean of 1 / m^2, and 1 / 3 the variance of a uniform error within +-u.
 """
-
-
-def _whole(name: str, value: float, least: int) -> None:
-    if not least <= value < math.inf:
-        raise ValueError(f"{name}={value!r}: must be finite and at least {least}")
 
 
 def chain_factor(n: ArrayLike, length: int, u: float, confidence: float | None = None) -> Array:
@@ -37,7 +32,7 @@ def chain_factor(n: ArrayLike, length: int, u: float, confidence: float | None =
     place of n u.  A matrix product is the chain of length 2.
     Raises ValueError if length < 1, n or confidence is negative, or u is not in (0, 1).
     """
-    _whole("length", length, 1)
+    whole("length", length, 1)
     if confidence is None:
         return gamma(np.asarray(n, dtype=np.float64) * (length - 1), u)
     one = gamma_probabilistic(n, u, confidence)
@@ -53,8 +48,8 @@ def chain_failure(n: int, length: int, u: float, confidence: float) -> float:
     products has n terms, each bounded but with the probability of Higham & Mary 2019, theorem 2.4.
     Raises ValueError if an argument is out of range.
     """
-    _whole("n", n, 1)
-    _whole("length", length, 1)
+    whole("n", n, 1)
+    whole("length", length, 1)
     gamma_probabilistic(n, u, confidence)
     logarithm = math.log(2 * max(length - 1, 1e-300) * n**3) - (confidence * (1 - u)) ** 2 / 2
     return math.exp(min(logarithm, 0.0))
@@ -158,7 +153,7 @@ def sum_error(n: int, addends: Addends, u: float) -> float:
     normal, which it is in the limit.  Neglects O(1 / n).  Raises ValueError if n < 2 or u is not in
     (0, 1).
     """
-    _whole("n", n, 2)
+    whole("n", n, 2)
     _check_roundoff(u)
     k = np.arange(2, n + 1, dtype=np.float64)
     each = rounding_error(k * addends.mean, np.sqrt(k * addends.variance))
@@ -173,7 +168,7 @@ def dot_error(n: int, u: float, *, wide: bool) -> float:
     N(0, n) at any n, some .42 u; else every product and partial sum is, and it grows like
     sqrt(n / 2) times that.  Neglects O(1 / n).  Raises ValueError if n < 2 or u is not in (0, 1).
     """
-    _whole("n", n, 2)
+    whole("n", n, 2)
     _check_roundoff(u)
     size = math.sqrt(n)
     if wide:
@@ -194,8 +189,7 @@ def stagnation(format: Format, largest: float = 1.0) -> float:
     to the even side: 2048 for ones in float16, 256 in bfloat16, 2^24 in float32; inf where that
     exceeds the format.  Raises ValueError if ``largest`` is not finite and positive.
     """
-    if not 0 < largest < math.inf:
-        raise ValueError(f"largest={largest!r}: must be finite and above 0")
+    positive("largest", largest)
     mantissa, exponent = math.frexp(largest)
     power = exponent - 1 if mantissa == 0.5 else exponent
     total = format.precision + power
@@ -250,7 +244,6 @@ def best_difference(order: int, truncation: float, rounding: float) -> BestStep:
 
 
 def _check_quotient(order: int, truncation: float, rounding: float) -> None:
-    _whole("order", order, 1)
-    for name, value in (("truncation", truncation), ("rounding", rounding)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name}={value!r}: must be finite and above 0")
+    whole("order", order, 1)
+    positive("truncation", truncation)
+    positive("rounding", rounding)
