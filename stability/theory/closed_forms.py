@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stability.arguments import finite
 from stability.theory.quadrature import Array, Elementwise
 
 Pairwise = Callable[[Array, Array, Array], Array]
@@ -38,8 +39,9 @@ def _split(q1: Array, q2: Array, c: Array) -> tuple[Array, Array]:
 def leaky(slope: float) -> ClosedForms:
     """z above 0, ``slope`` z below: the arc-cosine kernels of degree 1 and 0 (Cho & Saul 2009).
 
-    ReLU at 0, linear at 1.
+    ReLU at 0, linear at 1.  Raises ValueError if the slope is not finite.
     """
+    finite("slope", slope)
     odd, even = slope, (1 - slope) ** 2 / (2 * np.pi)
 
     def covariance(q1: Array, q2: Array, c: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
-from stability.arguments import correlation, nonnegative
+from stability.arguments import correlation, finite, nonnegative, positive, whole
 from stability.theory.nonlinearity import Nonlinearity
 from stability.theory.phase import critical_line
 from stability.theory.quadrature import Array
@@ -110,8 +110,7 @@ def critical_gap(layer: ArrayLike, q: float, activation: Nonlinearity) -> Array:
     Raises ValueError unless layer and q are positive, or if the activation is linear.
     """
     layers = _layers(layer)
-    if not 0 < q < math.inf:
-        raise ValueError(f"q={q!r}: must be finite and above 0")
+    positive("q", q)
     slope = float(activation.slope_moment(q))
     jumps = sum(
         jump**2 * math.exp(-kink * kink / (2 * q)) / math.sqrt(2 * math.pi * q)
@@ -133,8 +132,7 @@ def shaped_correlation(c: ArrayLike, slope: float) -> Array:
     ReLU at 0, the identity at 1.  Raises ValueError if |c| > 1 or the slope is not finite.
     """
     x = correlation("c", c)
-    if not math.isfinite(slope):
-        raise ValueError(f"slope={slope!r}: must be finite")
+    finite("slope", slope)
     share = (1 - slope) ** 2 / (math.pi * (1 + slope**2))
     return x + share * (np.sqrt((1 - x) * (1 + x)) - x * np.arccos(x))
 
@@ -145,8 +143,7 @@ def shaping_slope(depth: int, target: float = 0.9) -> float:
     The condition C^L(0) = target of tailored activations (Zhang et al. 2022, arXiv 2203.08120);
     0 where ReLU itself stays below.  Raises ValueError unless depth >= 1 and 0 < target < 1.
     """
-    if depth < 1:
-        raise ValueError(f"depth={depth!r}: must be at least 1")
+    whole("depth", depth)
     if not 0 < target < 1:
         raise ValueError(f"target={target!r}: must lie in (0, 1)")
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stability.arguments import nonnegative, positive, whole
 from stability.theory.quadrature import Array
 
 
@@ -20,8 +21,7 @@ def linear_pieces(width: int) -> int:
 
     Each unit bends the function once, at -b / w.  Raises ValueError if width < 1.
     """
-    if not width >= 1:
-        raise ValueError(f"width={width!r}: must be at least 1")
+    whole("width", width)
     return width + 1
 
 
@@ -32,10 +32,8 @@ def descent_contraction(hessian: ArrayLike, rate: float, steps: int, start: Arra
     Raises ValueError unless H is a finite matrix, rate > 0, steps >= 0 and d is not 0.
     """
     matrix, gap = _matrix("hessian", hessian), np.asarray(start, dtype=np.float64)
-    if not 0 < rate < math.inf:
-        raise ValueError(f"rate={rate!r}: must be finite and above 0")
-    if not steps >= 0:
-        raise ValueError(f"steps={steps!r}: must be at least 0")
+    positive("rate", rate)
+    whole("steps", steps, 0)
     norm = float(np.linalg.norm(gap))
     if not 0 < norm < math.inf:
         raise ValueError(f"start: must be finite and not 0, has norm {norm!r}")
@@ -49,12 +47,16 @@ def constant_softmax_step(inputs: ArrayLike, labels: ArrayLike, classes: int, ra
 
     rate X^T (Y - 1/K) / N with one-hot labels Y: equal weights give every class the probability
     1/K, and the labels alone tell the classes apart.
-    Raises ValueError unless the inputs are a finite matrix and classes >= 2.
+    Raises ValueError unless the inputs are a finite matrix, labels lie in 0..K-1, classes >= 2 and
+    the rate is positive.
     """
     x = _matrix("inputs", inputs)
-    if not classes >= 2:
-        raise ValueError(f"classes={classes!r}: must be at least 2")
-    one_hot = np.eye(classes)[np.asarray(labels, dtype=np.int64)]
+    whole("classes", classes, 2)
+    positive("rate", rate)
+    known = np.asarray(labels, dtype=np.float64)
+    if not np.isin(known, np.arange(classes)).all():
+        raise ValueError(f"labels={labels!r}: must be classes, 0 to {classes - 1}")
+    one_hot = np.eye(classes)[known.astype(np.int64)]
     return rate * x.T @ (one_hot - 1 / classes) / len(x)
 
 
@@ -64,10 +66,9 @@ def strongly_convex_gap(first: float, second: float, convexity: float) -> float:
     Each is at most |g| / mu from the minimum, g its gradient (Nesterov 2004, theorem 2.1.10).
     Raises ValueError unless the norms are at least 0 and mu is positive.
     """
-    if not (first >= 0 and second >= 0):
-        raise ValueError(f"first={first!r}, second={second!r}: must be at least 0")
-    if not 0 < convexity < math.inf:
-        raise ValueError(f"convexity={convexity!r}: must be finite and above 0")
+    nonnegative("first", first)
+    nonnegative("second", second)
+    positive("convexity", convexity)
     return (first + second) / convexity
 
 
@@ -77,6 +78,6 @@ def layerwise_ratio(rate: float, trust: float) -> float:
     The local rate is trust |w| / |gradient| (You et al. 2017, arXiv 1708.03888, eq. 6).
     Raises ValueError unless both are positive.
     """
-    if not (0 < rate < math.inf and 0 < trust < math.inf):
-        raise ValueError(f"rate={rate!r}, trust={trust!r}: must be finite and above 0")
+    positive("rate", rate)
+    positive("trust", trust)
     return rate * trust

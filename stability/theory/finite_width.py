@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 from scipy.optimize import brentq
 
+from stability.arguments import finite, numbers, positive, whole
+
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
@@ -49,32 +51,12 @@ class _Inversion(NamedTuple):
     over_t: Complex
 
 
-def _check_width(width: int) -> None:
-    if not width >= 1:
-        raise ValueError(f"width={width!r}: must be at least 1")
-
-
-def _check_depth(depth: int, least: int) -> None:
-    if not depth >= least:
-        raise ValueError(f"depth={depth!r}: must be at least {least}")
-
-
-def _check_sigma(sigma_w: float) -> None:
-    if not 0 < sigma_w < math.inf:
-        raise ValueError(f"sigma_w={sigma_w!r}: must be finite and above 0")
-
-
-def _check_slope(slope: float) -> None:
-    if not math.isfinite(slope):
-        raise ValueError(f"slope={slope!r}: must be finite")
-
-
 def keeping_gain(slope: float = 0.0) -> float:
     """The sigma_w that keeps the mean square, sqrt(2 / (1 + slope^2)): He et al. 2015, eq. 15.
 
     Raises ValueError if the slope is not finite.
     """
-    _check_slope(slope)
+    finite("slope", slope)
     return math.sqrt(2) / math.hypot(1.0, slope)
 
 
@@ -84,8 +66,8 @@ def linear_log_norm(width: int, sigma_w: float = 1.0) -> LogNorm:
     Weights of variance sigma_w^2 / fan_in, by default LeCun's.
     Raises ValueError if width < 1 or sigma_w is not positive.
     """
-    _check_width(width)
-    _check_sigma(sigma_w)
+    whole("width", width)
+    positive("sigma_w", sigma_w)
     mean = float(special.digamma(width / 2)) + math.log(2 / width) + 2 * math.log(sigma_w)
     return LogNorm(mean, float(special.polygamma(1, width / 2)))
 
@@ -98,8 +80,8 @@ def relu_log_norm(width: int, sigma_w: float = math.sqrt(2)) -> LogNorm:
     Weights of variance sigma_w^2 / fan_in, by default He's.
     Raises ValueError if width < 1 or sigma_w is not positive.
     """
-    _check_width(width)
-    _check_sigma(sigma_w)
+    whole("width", width)
+    positive("sigma_w", sigma_w)
     active = np.arange(1, width + 1, dtype=np.float64)
     mass = np.exp(_log_binomial(active, width))
     mass /= mass.sum()
@@ -134,11 +116,12 @@ def log_norm_cdf(
     the depth, inverted by the midpoint rule on Gil-Pelaez' integral (Davies 1973, Biometrika 60,
     415); absolute error below 1e-11.  A ReLU network that is dead counts as minus infinity.
     ``slope`` 0: ReLU, 1: linear.  ``sigma_w``: by default what keeps the mean square.
-    Raises ValueError if width or depth < 1, the slope is not finite or sigma_w is not positive.
+    Raises ValueError if width or depth < 1, the slope is not finite, sigma_w is not positive or an
+    x is nan.
     """
     law = _inversion(width, depth, slope, keeping_gain(slope) if sigma_w is None else sigma_w)
     dead = dead_probability(width, depth) if slope == 0 else 0.0
-    values = np.asarray(x, dtype=np.float64)
+    values = numbers("x", x)
     away = values.reshape(-1, 1) - law.center
     waves = np.exp(-1j * np.clip(away, -law.reach, law.reach) * law.t)
     step = law.t[0] * 2
@@ -182,7 +165,7 @@ def log_normal_coefficient(slope: float = 0.0) -> float:
     The relative variance of one layer's factor times its width, E h^4 / (E h^2)^2 - 1 of one unit,
     where the gain keeps the mean square.  Raises ValueError if the slope is not finite.
     """
-    _check_slope(slope)
+    finite("slope", slope)
     # The same for a and 1/a: kept to the one of them that cannot overflow.
     square = min(abs(slope), 1 / abs(slope)) ** 2 if slope else 0.0
     return 6 * (1 + square**2) / (1 + square) ** 2 - 1
@@ -195,7 +178,7 @@ def log_normal_variance(widths: Sequence[int], slope: float = 0.0) -> float:
     Raises ValueError if a width is below 1.
     """
     for width in widths:
-        _check_width(width)
+        whole("widths", width)
     return log_normal_coefficient(slope) * math.fsum(1 / width for width in widths)
 
 
@@ -206,7 +189,7 @@ def mean_fourth_power(widths: Sequence[int], slope: float = 0.0) -> float:
     Raises ValueError if a width is below 1 or the slope is not finite.
     """
     for width in widths:
-        _check_width(width)
+        whole("widths", width)
     coefficient = log_normal_coefficient(slope)
     return math.exp(math.fsum(math.log1p(coefficient / width) for width in widths))
 
@@ -218,8 +201,8 @@ def dead_probability(width: int, depth: int) -> float:
     (cf. Lu et al. 2019, arXiv 1903.06733, who bound the case of all inputs).
     Raises ValueError if width < 1 or depth < 0.
     """
-    _check_width(width)
-    _check_depth(depth, 0)
+    whole("width", width)
+    whole("depth", depth, 0)
     if width == 1 and depth == 0:
         return 0.0
     return -math.expm1(depth * math.log1p(-math.ldexp(1, -width)))
@@ -252,8 +235,8 @@ def _logit_density(v: Array, width: int) -> Array:
 @lru_cache(maxsize=64)
 def _shares(width: int, slope: float) -> _Shares:
     """The share A + slope^2 B over A + B; for slope 0 given that A is not 0."""
-    _check_width(width)
-    _check_slope(slope)
+    whole("width", width)
+    finite("slope", slope)
     flip = 2 * math.log(abs(slope)) if abs(slope) > 1 else 0.0
     square = min(abs(slope), 1 / abs(slope)) ** 2 if slope else 0.0
     if square == 1:
@@ -266,10 +249,10 @@ def _shares(width: int, slope: float) -> _Shares:
     v = spacing * np.arange(-count, count + 1)
     logs = np.log(square + (1 - square) * special.expit(v))
     mass = spacing * _logit_density(v, width)
-    whole = math.ldexp(1.0, -width)
-    logs, mass = np.append(logs, 0.0), np.append(mass, whole)
+    alone = math.ldexp(1.0, -width)
+    logs, mass = np.append(logs, 0.0), np.append(mass, alone)
     if square > 0:
-        logs, mass = np.append(logs, math.log(square)), np.append(mass, whole)
+        logs, mass = np.append(logs, math.log(square)), np.append(mass, alone)
     return _Shares(logs + flip, mass / mass.sum())
 
 
@@ -280,7 +263,7 @@ def _inversion(width: int, depth: int, slope: float, sigma_w: float) -> _Inversi
     Spaced by half a turn over twice the reach, beyond which Chernoff's bound leaves 1e-18 on each
     side; up to where the function itself has fallen below 1e-18.
     """
-    _check_depth(depth, 1)
+    whole("depth", depth)
     law = leaky_log_norm(width, slope, sigma_w)
     shares = _shares(width, slope)
     shift = math.log(2 / width) + 2 * math.log(sigma_w)

@@ -91,9 +91,12 @@ def decode(bits: ArrayLike, format: Format) -> Array:
     """The numbers that the bit patterns 0 ... 2^bits - 1 of ``format`` stand for, of their shape.
 
     (-1)^s 2^(e - bias) 1.m, and (-1)^s 2^emin 0.m at e = 0 (IEEE 754-2019, sec. 3.4).
-    Raises ValueError if a pattern is out of range.
+    Raises ValueError if a pattern is no whole number or out of range.
     """
-    pattern = np.asarray(bits, dtype=np.uint64)
+    given = np.asarray(bits)
+    if given.dtype.kind not in "iu" or np.any(given < 0):
+        raise ValueError(f"bits={bits!r}: must be whole numbers, at least 0")
+    pattern = given.astype(np.uint64)
     fraction = format.precision - 1
     if format.bits < 64 and np.any(pattern >> np.uint64(format.bits)):
         raise ValueError(f"bits={bits!r}: must have at most {format.bits} bits")

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 from scipy.optimize import brentq
 
+from stability.arguments import numbers, positive, whole
 from stability.theory.floating_point import Format
 from stability.theory.quadrature import Array
 
@@ -52,23 +53,17 @@ class _Inversion(NamedTuple):
 
 
 def _freedoms(n: int, k: int, complex: bool) -> Array:
-    if not n >= 1:
-        raise ValueError(f"n={n!r}: must be at least 1")
-    if not 1 <= k <= n:
+    whole("n", n)
+    whole("k", k)
+    if k > n:
         raise ValueError(f"k={k!r}: must lie in [1, n]")
     freedoms: Array = np.arange(n, n - k, -1, dtype=np.float64) * (2.0 if complex else 1.0)
     return freedoms
 
 
 def _shift(sigma: float, complex: bool) -> float:
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma={sigma!r}: must be finite and above 0")
+    positive("sigma", sigma)
     return math.log(sigma) + (0.0 if complex else math.log(2) / 2)
-
-
-def _check_factors(factors: int) -> None:
-    if not factors >= 1:
-        raise ValueError(f"factors={factors!r}: must be at least 1")
 
 
 def volume_growth(
@@ -81,7 +76,7 @@ def volume_growth(
     Raises ValueError unless 1 <= k <= n, factors >= 1 and sigma is positive.
     """
     half = _freedoms(n, k, complex) / 2
-    _check_factors(factors)
+    whole("factors", factors)
     mean = k * _shift(sigma, complex) + float(special.digamma(half).sum()) / 2
     variance = float(special.polygamma(1, half).sum()) / 4
     return LogLaw(factors * mean, math.sqrt(factors * variance))
@@ -125,7 +120,7 @@ def _invert(
 
 
 def _cdf(law: _Inversion, x: ArrayLike) -> Array:
-    values = np.asarray(x, dtype=np.float64)
+    values = numbers("x", x)
     away = values.reshape(-1, 1) - law.center
     waves = law.weighted / law.t * np.exp(-1j * np.clip(away, -law.reach, law.reach) * law.t)
     inside = 0.5 - waves.imag.sum(axis=1) * (law.t[0] * 2) / math.pi
@@ -168,7 +163,7 @@ def growth_pdf(
 ) -> Array:
     """The density of the log growth at x, elementwise; as ``growth_cdf``, error below 1e-12."""
     law = _volume(n, k, factors, float(sigma), complex)
-    values = np.asarray(x, dtype=np.float64)
+    values = numbers("x", x)
     away = values.reshape(-1, 1) - law.center
     waves = law.weighted * np.exp(-1j * np.clip(away, -law.reach, law.reach) * law.t)
     inside = waves.real.sum(axis=1) * (law.t[0] * 2) / math.pi
@@ -215,9 +210,11 @@ def rank_one_error(n: int, factors: int, k: int = 1, complex: bool = False) -> f
     r = sigma_2 / sigma_1; at larger n that rests on simulation.
     Raises ValueError unless 1 <= k < n and factors >= 1.
     """
-    if not 1 <= k < n:
+    whole("n", n, 2)
+    whole("k", k)
+    if k >= n:
         raise ValueError(f"k={k!r}: must lie in [1, n - 1]")
-    _check_factors(factors)
+    whole("factors", factors)
     upper, lower = _freedoms(n, k + 1, complex)[-2:] / 2
     s = np.linspace(0.01, 1.0, 100)
     moments = special.gammaln(lower + s / 2) - special.gammaln(lower)
@@ -319,9 +316,8 @@ def passage_probability(
     Raises ValueError unless n and factors are at least 1, sigma is positive and the limit a number.
     """
     freedom = float(_freedoms(n, 1, complex)[0])
-    _check_factors(factors)
-    if math.isnan(log_limit):
-        raise ValueError(f"log_limit={log_limit!r}: must be a number")
+    whole("factors", factors)
+    numbers("log_limit", log_limit)
     one = volume_growth(n, 1, 1, sigma, complex)
     sign = -1.0 if below else 1.0
     shift, limit, drift = _shift(sigma, complex), sign * log_limit, sign * one.mean
@@ -403,6 +399,7 @@ def overflow_share(n: int, factors: int, format: Format, sigma: float = 1.0) -> 
     n times that above the limit.  Rounding is neglected.
     Raises ValueError as ``passage_probability``.
     """
+    whole("n", n)
     limit = math.log(format.max)
     lower = passage_probability(n, factors, limit + math.log(n) / 2, sigma)
     upper = np.minimum(n * passage_probability(n, factors, limit, sigma), 1.0)
@@ -416,6 +413,7 @@ def underflow_share(n: int, factors: int, format: Format, sigma: float = 1.0) ->
     surely so where no column is longer than that number.
     Raises ValueError as ``passage_probability``.
     """
+    whole("n", n)
     limit = math.log(format.smallest_normal)
     upper = passage_probability(n, factors, limit + math.log(n) / 2, sigma, below=True)
     longer = np.array([
@@ -451,9 +449,8 @@ def sample_growth(
     Raises ValueError unless n, factors and samples are at least 1 and sigma is positive.
     """
     freedoms = _freedoms(n, n, complex)
-    _check_factors(factors)
-    if not samples >= 1:
-        raise ValueError(f"samples={samples!r}: must be at least 1")
+    whole("factors", factors)
+    whole("samples", samples)
     total = np.full((samples, n), factors * _shift(sigma, complex))
     for _ in range(factors):
         total += np.log(rng.standard_gamma(freedoms / 2, (samples, n))) / 2

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from stability.arguments import nonnegative
+from stability.arguments import finite, nonnegative, positive, whole
 from stability.theory import phase
+from stability.theory.atlas import names
 from stability.theory.criticality import critical_point
 from stability.theory.nonlinearity import Nonlinearity
 from stability.theory.quadrature import Array
@@ -20,8 +21,7 @@ _TORCH_GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(
 
 
 def _check_fan(name: str, fan: int) -> None:
-    if not 1 <= fan < math.inf:
-        raise ValueError(f"{name}={fan!r}: must be at least 1")
+    whole(name, fan)
 
 
 def _check_variance(variance: float) -> None:
@@ -63,7 +63,9 @@ def orthogonal_forward_gain(fan_in: int, fan_out: int) -> float:
 
 def orthogonal_backward_gain(fan_in: int, fan_out: int) -> float:
     """min(fan_in, fan_out) / fan_in: factor of the gradient's mean square, as the forward one."""
-    return orthogonal_forward_gain(fan_out, fan_in)
+    _check_fan("fan_in", fan_in)
+    _check_fan("fan_out", fan_out)
+    return min(fan_in, fan_out) / fan_in
 
 
 def truncated_normal_std(cut: float = 2.0) -> float:
@@ -119,8 +121,7 @@ def he_std(fan_in: int, slope: float = 0.0) -> float:
     He et al. 2015, eq. 10 and 15.  Raises ValueError if the fan is below 1 or the slope not finite.
     """
     _check_fan("fan_in", fan_in)
-    if not math.isfinite(slope):
-        raise ValueError(f"slope={slope!r}: must be finite")
+    finite("slope", slope)
     return math.sqrt(2 / ((1 + slope * slope) * fan_in))
 
 
@@ -181,10 +182,11 @@ def torch_gain(name: str, slope: float = 0.01) -> float:
     (pytorch pull request 50664), lies between its forward 1 and its critical .6905: gradients grow
     by 1.0018, but the rms settles at .2024 rather than 1.  The sigmoid's 1 keeps neither pass
     (critical: 10.149).  None of them depends on q, and GELU and SiLU have none.
-    Raises ValueError if the slope is not finite.
+    Raises ValueError if the slope is not finite or the activation not one of ``atlas.names()``.
     """
-    if not math.isfinite(slope):
-        raise ValueError(f"slope={slope!r}: must be finite")
+    finite("slope", slope)
+    if name not in names():
+        raise ValueError(f"name={name!r}: must be one of {', '.join(names())}")
     if name == "leaky_relu":
         return math.sqrt(2 / (1 + slope * slope))
     return _TORCH_GAINS.get(name, math.nan)
@@ -253,8 +255,7 @@ def default_relu_moments(depth: int, width: int, start: float = 1.0) -> Array:
     the biases' 1 / (5 n), which does not depend on the input.
     Raises ValueError if depth is negative, the width is below 1 or start is negative.
     """
-    if not 0 <= depth < math.inf:
-        raise ValueError(f"depth={depth!r}: must be at least 0")
+    whole("depth", depth, 0)
     _check_fan("width", width)
     floor = 1 / (5 * width)
     first = float(nonnegative("start", start))
@@ -268,6 +269,7 @@ def default_floor(activation: Nonlinearity, width: int) -> float:
     1 / (5 n) for ReLU, 1 / (2 n) for linear and, to leading order, tanh.
     Raises ValueError if the width is below 1.
     """
+    _check_fan("width", width)
     sigma = math.sqrt(default_variance(width))
     q = phase.fixed_point(activation, math.sqrt(width) * sigma, sigma)
     return float(activation.second_moment(q))
@@ -292,10 +294,8 @@ def linear_profile(depth: int, gain: float) -> Profile:
     equal although signals shrink upwards and gradients downwards (Glorot & Bengio 2010, eq. 14).
     Raises ValueError if depth < 1 or the gain is not finite and positive.
     """
-    if not 1 <= depth < math.inf:
-        raise ValueError(f"depth={depth!r}: must be at least 1")
-    if not 0 < gain < math.inf:
-        raise ValueError(f"gain={gain!r}: must be finite and above 0")
+    whole("depth", depth)
+    positive("gain", gain)
     steps = np.arange(depth, dtype=np.float64) * (2 * math.log(gain))
     return Profile(steps, steps[::-1], np.full(depth, steps[-1]))
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
+from stability.arguments import numbers, positive, whole
 from stability.theory.nonlinearity import Nonlinearity
 
 Array = NDArray[np.float64]
@@ -44,16 +45,10 @@ class Edge(NamedTuple):
     slope: float
 
 
-def _check(name: str, value: float, least: int) -> None:
-    if not value >= least:
-        raise ValueError(f"{name}={value!r}: must be at least {least}")
-
-
 def _check_ensemble(weights: str, sigma_w: float) -> None:
     if weights not in ("gaussian", "orthogonal"):
         raise ValueError(f"weights={weights!r}: must be 'gaussian' or 'orthogonal'")
-    if not 0 < sigma_w < math.inf:
-        raise ValueError(f"sigma_w={sigma_w!r}: must be finite and above 0")
+    positive("sigma_w", sigma_w)
 
 
 def _moments_of(mu: Sequence[float], least: int) -> Array:
@@ -72,7 +67,7 @@ def fuss_catalan(depth: int, order: float) -> float:
     L = 1 (Penson & Zyczkowski 2011, arXiv 1103.3453).
     Raises ValueError if depth < 1 or the order is too small.
     """
-    _check("depth", depth, 1)
+    whole("depth", depth)
     if not -1 / (depth + 1) < order < math.inf:
         raise ValueError(f"order={order!r}: must be finite and above -1 / (depth + 1)")
     log_top = special.gammaln((depth + 1) * order + 1)
@@ -85,7 +80,7 @@ def fuss_catalan_edge(depth: int) -> Edge:
     The slope from its density at small angles, c^2 = 2 (L + 1) / (L^3 end^3).
     Raises ValueError if depth < 1.
     """
-    _check("depth", depth, 1)
+    whole("depth", depth)
     end = math.exp((depth + 1) * math.log(depth + 1) - depth * math.log(depth))
     return Edge(end, math.sqrt(2 * (depth + 1) / depth**3 / end**3))
 
@@ -113,9 +108,9 @@ def fuss_catalan_density(x: ArrayLike, depth: int) -> Array:
     At x = sin^(L+1)((L+1) p) / (sin p sin^L(L p)), 0 < p < pi / (L+1), it is
     sin^2 p sin^(L-1)(L p) / (pi sin^L((L+1) p)): Haagerup & Moeller 2013 (arXiv 1211.4457);
     Forrester & Liu 2015 (arXiv 1404.5759).  L = 1: Marchenko-Pastur, sqrt((4 - x) / x) / (2 pi).
-    0 beyond the end and at x <= 0.  Raises ValueError if depth < 1.
+    0 beyond the end and at x <= 0.  Raises ValueError if depth < 1 or an x is nan.
     """
-    values = np.asarray(x, dtype=np.float64)
+    values = numbers("x", x)
     inside = (values > 0) & (values < fuss_catalan_edge(depth).end)
     density = np.zeros(values.shape)
     p = _angles(depth, values[inside])
@@ -140,8 +135,8 @@ def finite_moments(
     networks without biases.  ``mu``: mu_1, mu_2, further ones are not used.
     Raises ValueError if width or depth < 1, mu is not positive or an ensemble is not known.
     """
-    _check("width", width, 1)
-    _check("depth", depth, 1)
+    whole("width", width)
+    whole("depth", depth)
     _check_ensemble(weights, sigma_w)
     first, second = _moments_of(mu, 2)[:2]
     n = width
@@ -169,7 +164,7 @@ def relative_variance(depth: int, mu: Sequence[float], weights: str = "gaussian"
     Pennington et al. 2017 at m_1 = 1.  ReLU: 2 L and L; an orthogonal linear network: 0.
     Raises ValueError if depth < 1, mu is not positive or the weights are not known.
     """
-    _check("depth", depth, 1)
+    whole("depth", depth)
     _check_ensemble(weights, 1.0)
     first, second = _moments_of(mu, 2)[:2]
     return float(depth * (second / first**2 - (0 if weights == "gaussian" else 1)))
@@ -208,7 +203,7 @@ def limit_moments(
     order: relative error below 1e-9 up to order 8.
     Raises ValueError if depth < 1, mu is not positive or an ensemble is not known.
     """
-    _check("depth", depth, 1)
+    whole("depth", depth)
     _check_ensemble(weights, sigma_w)
     series = _moments_of(mu, 1)
     one_plus = np.zeros_like(series)
@@ -228,8 +223,7 @@ def derivative_law(activation: Nonlinearity, q: float) -> tuple[Array, Array]:
     Equal values are one atom.  For a phi that varies on the scale 1 moments are exact to 1e-12
     for q up to 4.  Raises ValueError if q is not positive.
     """
-    if not 0 < q < math.inf:
-        raise ValueError(f"q={q!r}: must be finite and above 0")
+    positive("q", q)
     kinks = {0.0, *(kink / math.sqrt(q) for kink in activation.kinks)}
     cuts = np.array([-_REACH, *sorted(k for k in kinks if abs(k) < _REACH), _REACH])
     x, weight = np.polynomial.legendre.leggauss(_NODES)
@@ -248,7 +242,7 @@ class _Law:
     def __init__(
         self, squares: ArrayLike, masses: ArrayLike, depth: int, weights: str, sigma_w: float
     ) -> None:
-        _check("depth", depth, 1)
+        whole("depth", depth)
         _check_ensemble(weights, sigma_w)
         self.d = np.asarray(squares, dtype=np.float64)
         self.p = np.asarray(masses, dtype=np.float64)
@@ -351,7 +345,7 @@ def largest_square(width: int, edge: Edge) -> tuple[float, float]:
     Zhang 2016, arXiv 1412.6777), expected of real ones by universality.
     Raises ValueError if width < 1 or the edge is not a square root.
     """
-    _check("width", width, 1)
+    whole("width", width)
     if not edge.slope > 0:
         raise ValueError(f"edge={edge!r}: its slope must be above 0")
     scale = (width * edge.slope) ** (-2 / 3)

@@ -9,7 +9,7 @@ Sources: Poole et al. 2016 (arXiv 1606.05340), Schoenholz et al. 2017 (arXiv 161
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stability.arguments import correlation, nonnegative
+from stability.arguments import correlation, nonnegative, whole
 from stability.theory.nonlinearity import Nonlinearity
 from stability.theory.quadrature import Array
 
@@ -83,11 +83,6 @@ def correlation_map(
     return clipped
 
 
-def _check_depth(depth: int) -> None:
-    if depth < 1:
-        raise ValueError(f"depth={depth!r}: must be at least 1")
-
-
 def variances(
     depth: int,
     q1: float,
@@ -99,7 +94,7 @@ def variances(
 
     Raises ValueError if depth < 1, or an argument is negative or not finite.
     """
-    _check_depth(depth)
+    whole("depth", depth)
     values = np.full(depth, np.inf)
     values[0] = nonnegative("q1", q1)
     with np.errstate(over="ignore"):

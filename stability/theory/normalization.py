@@ -9,18 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stability.arguments import nonnegative, whole
 from stability.theory.meanfield import chi
 from stability.theory.nonlinearity import Nonlinearity
-from stability.theory.quadrature import Array, nonnegative
+from stability.theory.quadrature import Array
 
 _FAR = 12.0
 """Beyond which a normalised preactivation has a density below e^-72 of its peak's."""
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
-
-
-def _check_depth(depth: int) -> None:
-    if not 1 <= depth < math.inf:
-        raise ValueError(f"depth={depth!r}: must be finite and at least 1")
 
 
 def batch_norm_growth(activation: Nonlinearity, batch: float = math.inf) -> float:
@@ -131,7 +127,7 @@ def residual_growth(depth: int, alpha: float) -> float:
     (Hanin & Rolnick 2018, arXiv 1803.01719; Zhang et al. 2019, arXiv 1901.09321).
     Raises ValueError if depth < 1 or alpha is negative or not finite.
     """
-    _check_depth(depth)
+    whole("depth", depth)
     return float(np.power(1 + nonnegative("alpha", alpha) ** 2, depth))
 
 
@@ -152,9 +148,8 @@ def residual_log_growth(depth: int, alpha: float, width: int) -> LogGrowth:
     7 alpha^4 + O(1 / n), and v = L (4 alpha^2 + 7 alpha^4) / (n (1 + alpha^2)^2).
     Neglects O(L / n^2).  Raises ValueError if depth or width is below 1 or alpha is negative.
     """
-    _check_depth(depth)
-    if not 1 <= width < math.inf:
-        raise ValueError(f"width={width!r}: must be finite and at least 1")
+    whole("depth", depth)
+    whole("width", width)
     total = depth * math.log(residual_growth(1, alpha))
     square = float(alpha) ** 2
     variance = depth * square * (4 + 7 * square) / (width * (1 + square) ** 2)
@@ -171,7 +166,7 @@ def plain_residual(
     Yang & Schoenholz 2017, arXiv 1712.08969, theorems 1 and 2.
     Raises ValueError if depth < 1 or an argument is negative or not finite.
     """
-    _check_depth(depth)
+    whole("depth", depth)
     scale = float(nonnegative("sigma_w", sigma_w)) ** 2
     stream = np.empty(depth + 1)
     stream[0] = nonnegative("q0", q0)
@@ -189,7 +184,7 @@ def tanh_residual_exponent(depth: int, sigma_w: float) -> float:
     ``plain_residual``; neglects O(ln L).  Yang & Schoenholz 2017, arXiv 1712.08969, theorem 2.
     Raises ValueError if depth < 1 or sigma_w is negative or not finite.
     """
-    _check_depth(depth)
+    whole("depth", depth)
     return 4 / 3 * math.sqrt(2 / math.pi * depth) * float(nonnegative("sigma_w", sigma_w))
 
 
@@ -199,7 +194,7 @@ def pre_norm_stream(depth: int, branch: float = 1.0) -> float:
     Exact at any width for branches with a symmetric last weight.  Xiong et al. 2020,
     arXiv 2002.04745, lemma 2.  Raises ValueError if depth < 1 or branch is negative or not finite.
     """
-    _check_depth(depth)
+    whole("depth", depth)
     return float(1 + depth * nonnegative("branch", branch))
 
 

@@ -10,15 +10,14 @@ import math
 import numpy as np
 from scipy import special
 
+from stability.arguments import finite, positive, whole
 from stability.theory.floating_point import Format
 from stability.theory.quadrature import Array
 
 
 def _check(n: int, sigma: float = 1.0) -> None:
-    if not n >= 1:
-        raise ValueError(f"n={n!r}: must be at least 1")
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma={sigma!r}: must be finite and above 0")
+    whole("n", n)
+    positive("sigma", sigma)
 
 
 def lyapunov_spectrum(n: int, sigma: float = 1.0, complex: bool = False) -> Array:
@@ -80,8 +79,9 @@ def log_condition(n: int, factors: int, complex: bool = False) -> float:
     The inverse's vector growth is exact too, 1 / ||W^-1 v||^2 being sigma^2 chi^2_beta / beta; as
     in ``growth.norm_growth`` each end adds half of the last difference, and
     ``growth.rank_one_error`` of the first and the last pair bounds what is neglected.
-    Raises ValueError if n < 1.
+    Raises ValueError if n < 1 or factors < 1.
     """
+    whole("factors", factors)
     spectrum = lyapunov_spectrum(n, 1.0, complex)
     half = 1.0 if complex else 0.5
     ends = float(special.digamma(half * n) - special.digamma(half))
@@ -144,7 +144,10 @@ def kurtosis_shift(n: int, excess: float, fourth: float | None = None) -> float:
 
     -excess sum v_i^4 / 4n, the term of second order of E ln ||W v||^2 / 2.  ``fourth``: the sum, 1
     for a unit vector e_1; 3 / (n + 2), its mean over the sphere, gives the shift of lambda_1.
-    Heuristic: of first order in 1 / n^2, no theorem.  Raises ValueError if n < 1.
+    Heuristic: of first order in 1 / n^2, no theorem.
+    Raises ValueError if n < 1, or ``excess`` or ``fourth`` is not finite.
     """
     _check(n)
+    finite("excess", excess)
+    finite("fourth", 0.0 if fourth is None else fourth)
     return -excess * (3 / (n + 2) if fourth is None else fourth) / (4 * n)

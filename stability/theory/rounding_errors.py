@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
-from stability.arguments import nonnegative
+from stability.arguments import nonnegative, positive, whole
 from stability.theory.floating_point import Array, Format, gamma, gamma_probabilistic, spacing
 
 ROUNDING_RMS = math.sqrt(1 / (8 * math.log(2)))
@@ -20,11 +21,6 @@ ROUNDING_RMS = math.sqrt(1 / (8 * math.log(2)))
 
 3 / (8 ln 2) is the mean of 1 / m^2, and 1 / 3 the variance of a uniform error within +-u.
 """
-
-
-def _whole(name: str, value: float, least: int) -> None:
-    if not least <= value < math.inf:
-        raise ValueError(f"{name}={value!r}: must be finite and at least {least}")
 
 
 def chain_factor(n: ArrayLike, length: int, u: float, confidence: float | None = None) -> Array:
@@ -36,7 +32,7 @@ def chain_factor(n: ArrayLike, length: int, u: float, confidence: float | None =
     place of n u.  A matrix product is the chain of length 2.
     Raises ValueError if length < 1, n or confidence is negative, or u is not in (0, 1).
     """
-    _whole("length", length, 1)
+    whole("length", length, 1)
     if confidence is None:
         return gamma(np.asarray(n, dtype=np.float64) * (length - 1), u)
     one = gamma_probabilistic(n, u, confidence)
@@ -52,8 +48,8 @@ def chain_failure(n: int, length: int, u: float, confidence: float) -> float:
     products has n terms, each bounded but with the probability of Higham & Mary 2019, theorem 2.4.
     Raises ValueError if an argument is out of range.
     """
-    _whole("n", n, 1)
-    _whole("length", length, 1)
+    whole("n", n, 1)
+    whole("length", length, 1)
     gamma_probabilistic(n, u, confidence)
     logarithm = math.log(2 * max(length - 1, 1e-300) * n**3) - (confidence * (1 - u)) ** 2 / 2
     return math.exp(min(logarithm, 0.0))
@@ -87,8 +83,7 @@ def stored_chain_error(length: ArrayLike, u: float) -> Array:
     ||y^ - y|| / ||y||, where sums are accumulated in a wider format than outputs are stored in.
     Raises ValueError if length is negative or u is not positive.
     """
-    if not 0 < u < 1:
-        raise ValueError(f"u={u!r}: must lie in (0, 1)")
+    _check_roundoff(u)
     return ROUNDING_RMS * np.sqrt(nonnegative("length", length)) * u
 
 
@@ -115,12 +110,76 @@ def sequential_sum_error(n: ArrayLike, addends: Addends, u: float) -> Array:
     count = np.asarray(n, dtype=np.float64)
     if not np.all(np.isfinite(count) & (count >= 1)):
         raise ValueError(f"n={n!r}: must be finite and at least 1")
-    if not 0 < u < 1:
-        raise ValueError(f"u={u!r}: must lie in (0, 1)")
+    _check_roundoff(u)
     squares = count * (count + 1) * (2 * count + 1) / 6 - 1
     total = addends.mean**2 * squares + addends.variance * (count * (count + 1) / 2 - 1)
     error: Array = ROUNDING_RMS * u * np.sqrt(total) / (count * addends.absolute)
     return error[()]
+
+
+_OCTAVES = 60  # below the largest: 4^-60 of its squared error
+
+
+def rounding_error(mean: ArrayLike, std: ArrayLike) -> Array:
+    """Rms error, in units of u, of rounding a number s ~ N(mean, std^2), broadcast.
+
+    sqrt(E 4^floor(log2 |s|) / 3): errors are uniform within half a step of the octave that s lies
+    in.  Relative to the rms of s it moves with log2 of it about ``ROUNDING_RMS``, by 1 % for
+    mean 0 and by up to 12 % where std is small.  Raises ValueError if mean is not finite or std is
+    not positive.
+    """
+    centre, spread = np.broadcast_arrays(
+        np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64)
+    )
+    if not np.all(np.isfinite(centre)):
+        raise ValueError(f"mean={mean!r}: must be finite")
+    if not np.all((spread > 0) & np.isfinite(spread)):
+        raise ValueError(f"std={std!r}: must be finite and above 0")
+    _, top = np.frexp(np.abs(centre) + 10 * spread)
+    exponents = top[..., None] - np.arange(1, _OCTAVES)
+    low = np.ldexp(1.0, exponents)
+    middle, size = centre[..., None], spread[..., None]
+    share = np.zeros_like(low)
+    for side in (middle, -middle):
+        share += special.ndtr((2 * low - side) / size) - special.ndtr((low - side) / size)
+    error: Array = np.sqrt((low**2 * share).sum(axis=-1) / 3)
+    return error[()]
+
+
+def sum_error(n: int, addends: Addends, u: float) -> float:
+    """Rms of s^ - s over that of s, n addends summed in order: as ``sequential_sum_error`` by step.
+
+    u times the root of the sum over k = 2..n of ``rounding_error`` of s_k squared, s_k being
+    normal, which it is in the limit.  Neglects O(1 / n).  Raises ValueError if n < 2 or u is not in
+    (0, 1).
+    """
+    whole("n", n, 2)
+    _check_roundoff(u)
+    k = np.arange(2, n + 1, dtype=np.float64)
+    each = rounding_error(k * addends.mean, np.sqrt(k * addends.variance))
+    size = math.sqrt((n * addends.mean) ** 2 + n * addends.variance)
+    return u * math.sqrt(float(each @ each)) / size
+
+
+def dot_error(n: int, u: float, *, wide: bool) -> float:
+    """Rms error of the inner product of two standard normal vectors of n numbers, over its rms.
+
+    ``wide``: sums are accumulated in a wider format and rounded once, to ``rounding_error`` of
+    N(0, n) at any n, some .42 u; else every product and partial sum is, and it grows like
+    sqrt(n / 2) times that.  Neglects O(1 / n).  Raises ValueError if n < 2 or u is not in (0, 1).
+    """
+    whole("n", n, 2)
+    _check_roundoff(u)
+    size = math.sqrt(n)
+    if wide:
+        return u * float(rounding_error(0.0, size)) / size
+    products = (ROUNDING_RMS * u) ** 2
+    return math.hypot(sum_error(n, NORMAL, u), math.sqrt(products))
+
+
+def _check_roundoff(u: float) -> None:
+    if not 0 < u < 1:
+        raise ValueError(f"u={u!r}: must lie in (0, 1)")
 
 
 def stagnation(format: Format, largest: float = 1.0) -> float:
@@ -130,8 +189,7 @@ def stagnation(format: Format, largest: float = 1.0) -> float:
     to the even side: 2048 for ones in float16, 256 in bfloat16, 2^24 in float32; inf where that
     exceeds the format.  Raises ValueError if ``largest`` is not finite and positive.
     """
-    if not 0 < largest < math.inf:
-        raise ValueError(f"largest={largest!r}: must be finite and above 0")
+    positive("largest", largest)
     mantissa, exponent = math.frexp(largest)
     power = exponent - 1 if mantissa == 0.5 else exponent
     total = format.precision + power
@@ -186,7 +244,6 @@ def best_difference(order: int, truncation: float, rounding: float) -> BestStep:
 
 
 def _check_quotient(order: int, truncation: float, rounding: float) -> None:
-    _whole("order", order, 1)
-    for name, value in (("truncation", truncation), ("rounding", rounding)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name}={value!r}: must be finite and above 0")
+    whole("order", order, 1)
+    positive("truncation", truncation)
+    positive("rounding", rounding)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from stability.arguments import nonnegative
+from stability.arguments import finite, nonnegative, numbers, positive
 from stability.theory.quadrature import Array
 
 
@@ -28,17 +28,12 @@ _SLOPES = {
 """The integral of phi'(x)^2 over the line, and the mean of x^2 under it."""
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}={value!r}: must be finite and above 0")
-
-
 def sigmoid_threshold(eps: float) -> float:
     """The |x| beyond which sigmoid'(x) < eps: 2 arccosh(1 / (2 sqrt(eps))), 0 from eps = 1/4.
 
     From sigmoid'(x) = 1 / (4 cosh^2(x / 2)).  Raises ValueError if eps is not positive.
     """
-    _check_positive("eps", eps)
+    positive("eps", eps)
     return 2 * math.acosh(max(0.5 / math.sqrt(eps), 1.0))
 
 
@@ -47,7 +42,7 @@ def tanh_threshold(eps: float) -> float:
 
     From tanh'(x) = 1 / cosh^2(x).  Raises ValueError if eps is not positive.
     """
-    _check_positive("eps", eps)
+    positive("eps", eps)
     return math.acosh(max(1 / math.sqrt(eps), 1.0))
 
 
@@ -56,7 +51,7 @@ def erf_threshold(eps: float) -> float:
 
     From erf'(x) = 2 exp(-x^2) / sqrt(pi).  Raises ValueError if eps is not positive.
     """
-    _check_positive("eps", eps)
+    positive("eps", eps)
     return math.sqrt(max(math.log(2 / math.sqrt(math.pi)) - math.log(eps), 0.0))
 
 
@@ -66,7 +61,7 @@ def softsign_threshold(eps: float) -> float:
     From softsign'(x) = (1 + |x|)^-2, which makes it the last to saturate (Glorot & Bengio 2010).
     Raises ValueError if eps is not positive.
     """
-    _check_positive("eps", eps)
+    positive("eps", eps)
     return max(1 / math.sqrt(eps) - 1, 0.0)
 
 
@@ -123,9 +118,8 @@ def slope_moment_bounds(name: str, q: ArrayLike) -> Bracket:
 
 
 def _standardized(x: Array, mu: float, q: float) -> Array:
-    _check_positive("q", q)
-    if not math.isfinite(mu):
-        raise ValueError(f"mu={mu!r}: must be finite")
+    positive("q", q)
+    finite("mu", mu)
     return (x - mu) / math.sqrt(q)
 
 
@@ -137,9 +131,9 @@ def sigmoid_cdf(y: ArrayLike, mu: float, q: float) -> Array:
     """P(sigmoid(x) <= y), x ~ N(mu, q): ndtr((logit(y) - mu) / sqrt(q)); 0 and 1 outside [0, 1].
 
     The logit-normal law (Aitchison & Shen 1980).
-    Raises ValueError if q is not positive or mu not finite.
+    Raises ValueError if q is not positive, mu not finite or y nan.
     """
-    inside = np.clip(np.asarray(y, dtype=np.float64), 0, 1)
+    inside = np.clip(numbers("y", y), 0, 1)
     share: Array = special.ndtr(_standardized(special.logit(inside), mu, q))
     return share
 
@@ -147,26 +141,26 @@ def sigmoid_cdf(y: ArrayLike, mu: float, q: float) -> Array:
 def sigmoid_pdf(y: ArrayLike, mu: float, q: float) -> Array:
     """The density of sigmoid(x), x ~ N(mu, q): N(logit(y); mu, q) / (y (1 - y)); 0 outside (0, 1).
 
-    Raises ValueError if q is not positive or mu not finite.
+    Raises ValueError if q is not positive, mu not finite or y nan.
     """
-    values = np.asarray(y, dtype=np.float64)
+    values = numbers("y", y)
     inside = (values > 0) & (values < 1)
     safe = np.where(inside, values, 0.5)
     density = _density(_standardized(special.logit(safe), mu, q), q) / (safe * (1 - safe))
-    return np.where(inside, density, np.where(np.isnan(values), np.nan, 0.0))
+    return np.where(inside, density, 0.0)
 
 
 def tanh_cdf(y: ArrayLike, mu: float, q: float) -> Array:
     """P(tanh(x) <= y), x ~ N(mu, q): ndtr((artanh(y) - mu) / sqrt(q)); 0 and 1 outside [-1, 1].
 
-    Raises ValueError if q is not positive or mu not finite.
+    Raises ValueError if q is not positive, mu not finite or y nan.
     """
-    return sigmoid_cdf((np.asarray(y, dtype=np.float64) + 1) / 2, 2 * mu, 4 * q)
+    return sigmoid_cdf((numbers("y", y) + 1) / 2, 2 * mu, 4 * q)
 
 
 def tanh_pdf(y: ArrayLike, mu: float, q: float) -> Array:
     """The density of tanh(x), x ~ N(mu, q): N(artanh(y); mu, q) / (1 - y^2); 0 outside (-1, 1).
 
-    Raises ValueError if q is not positive or mu not finite.
+    Raises ValueError if q is not positive, mu not finite or y nan.
     """
-    return sigmoid_pdf((np.asarray(y, dtype=np.float64) + 1) / 2, 2 * mu, 4 * q) / 2
+    return sigmoid_pdf((numbers("y", y) + 1) / 2, 2 * mu, 4 * q) / 2

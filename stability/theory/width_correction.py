@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stability.arguments import nonnegative, positive, whole
 from stability.theory.nonlinearity import Nonlinearity
-from stability.theory.quadrature import Array, Elementwise, nonnegative
+from stability.theory.quadrature import Array, Elementwise
 
 _SMALLEST = 1e-290  # of a variance whose moments keep their digits
 
@@ -90,11 +91,9 @@ def _slopes(q: float, v: float, activation: Nonlinearity) -> _Slopes:
 def _layers(
     depth: int, q1: float, activation: Nonlinearity, sigma_w: float, sigma_b: float
 ) -> _Layers:
-    if not depth >= 1:
-        raise ValueError(f"depth={depth!r}: must be at least 1")
-    for name, value in (("q1", q1), ("sigma_w", sigma_w)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name}={value!r}: must be finite and above 0")
+    whole("depth", depth)
+    positive("q1", q1)
+    positive("sigma_w", sigma_w)
     offset = float(nonnegative("sigma_b", sigma_b)) ** 2
     rows = []
     q, share, drift, spread = float(q1), 1 - offset / q1, 0.0, 0.0

@@ -4,11 +4,18 @@ Every ``test_*.py`` beside this file lists its cases in ``ACCURACY``; ``docs/the
 table of all of them, and ``test_accuracy.py`` holds both to what is measured.
 """
 
+import functools
 import importlib.util
+import inspect
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from stability import theory
 
 HERE = Path(__file__).parent
 MARKER = "<!-- cases -->"
@@ -28,6 +35,44 @@ class Case:
     oracle: str
     bound: float
     worst: Callable[[], float]
+
+
+Call = tuple[Callable[..., Any], inspect.BoundArguments]
+
+
+def public() -> Iterator[tuple[str, Any, str]]:
+    """(name, module, attribute) of every public function of the theory."""
+    for found in pkgutil.iter_modules(theory.__path__):
+        module = importlib.import_module(f"stability.theory.{found.name}")
+        for name, member in inspect.getmembers(module, callable):
+            own = getattr(member, "__module__", None) == module.__name__
+            if own and not name.startswith("_") and not inspect.isclass(member):
+                yield f"{found.name}.{name}", module, name
+
+
+@contextmanager
+def recorded(calls: dict[str, Call]) -> Iterator[None]:
+    """While open, a public function that is not in ``calls`` leaves the first call of it there."""
+    originals = [(*entry, getattr(*entry[1:])) for entry in public()]
+    for key, module, name, function in originals:
+        setattr(module, name, _recorder(key, function, calls))
+    try:
+        yield
+    finally:
+        for _, module, name, function in originals:
+            setattr(module, name, function)
+
+
+def _recorder(key: str, function: Callable[..., Any], calls: dict[str, Call]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        if key not in calls:
+            bound = inspect.signature(function).bind(*arguments, **options)
+            bound.apply_defaults()
+            calls[key] = function, bound
+        return function(*arguments, **options)
+
+    return call
 
 
 def cases() -> Iterator[Case]:

@@ -135,7 +135,7 @@ def test_bad_widths_are_named(bad: int) -> None:
     for function in (fw.relu_log_norm, fw.linear_log_norm, lambda n: fw.dead_probability(n, 1)):
         with pytest.raises(ValueError, match=r"^width="):
             function(bad)
-    with pytest.raises(ValueError, match=r"^width="):
+    with pytest.raises(ValueError, match=r"^widths="):
         fw.log_normal_variance([4, bad])
     with pytest.raises(ValueError, match=r"^depth="):
         fw.dead_probability(4, min(bad, -1))
@@ -289,7 +289,7 @@ def test_bad_arguments_of_the_law_are_named() -> None:
         (lambda: fw.log_norm_quantiles(0.0, 3, 3), "p"),
         (lambda: fw.log_norm_quantiles([0.5, 1.0], 3, 3), "p"),
         (lambda: fw.leaky_log_norm(3, math.inf), "slope"),
-        (lambda: fw.mean_fourth_power([3, 0]), "width"),
+        (lambda: fw.mean_fourth_power([3, 0]), "widths"),
         (lambda: fw.keeping_gain(math.nan), "slope"),
     ):
         with pytest.raises(ValueError, match=f"^{name}="):

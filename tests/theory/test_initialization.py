@@ -364,7 +364,7 @@ def test_bad_arguments_are_named() -> None:
             ini.linear_profile(3, bad)
         with pytest.raises(ValueError, match=r"^width="):
             ini.default_relu_moments(3, bad)
-        with pytest.raises(ValueError, match=r"^fan_in="):
+        with pytest.raises(ValueError, match=r"^width="):
             ini.default_floor(tanh, bad)
     for bad in (0, -3, math.nan):
         with pytest.raises(ValueError, match=r"^depth="):

@@ -164,6 +164,27 @@ def test_the_error_of_a_sum(addends: re.Addends, constant: float) -> None:
     assert leading == pytest.approx(constant, abs=6e-4)
 
 
+def test_normal_numbers_are_nearly_benfords_and_fixed_ones_are_not() -> None:
+    s = np.exp2(np.linspace(0, 1, 64))
+    free = re.rounding_error(0.0, s) / s
+    assert free == pytest.approx(re.ROUNDING_RMS, rel=0.01)
+    fixed = re.rounding_error(s, 1e-6) / s
+    # Between all of an octave's largest mantissa and all of its smallest.
+    assert fixed[1:-1].min() == pytest.approx(1 / (2 * math.sqrt(3)), rel=0.02)
+    assert fixed[1:-1].max() == pytest.approx(1 / math.sqrt(3), rel=0.02)
+
+
+@pytest.mark.parametrize("addends", [re.UNIFORM, re.NORMAL], ids=["uniform", "normal"])
+def test_the_law_by_octave_is_about_benfords(addends: re.Addends) -> None:
+    """Averaged over an octave of lengths the squares agree to 2 %."""
+    ratios = []
+    for n in (2 ** np.linspace(9, 10, 25)).astype(int)[:-1]:
+        size = math.sqrt((n * addends.mean) ** 2 + n * addends.variance)
+        plain = float(re.sequential_sum_error(n, addends, HALF)) * n * addends.absolute / size
+        ratios.append((re.sum_error(int(n), addends, HALF) / plain) ** 2)
+    assert np.mean(ratios) == pytest.approx(1, abs=0.02)
+
+
 @pytest.mark.parametrize(
     ("name", "count"),
     [("float16", 2048), ("bfloat16", 256), ("float32", 2**24), ("float8_e4m3fn", 16),
@@ -286,6 +307,12 @@ def test_bad_arguments_are_named() -> None:
         ("u=", lambda: re.stored_chain_error(3, 1.0)),
         ("n=", lambda: re.sequential_sum_error(0, re.NORMAL, SINGLE)),
         ("u=", lambda: re.sequential_sum_error(3, re.NORMAL, math.nan)),
+        ("mean=", lambda: re.rounding_error(math.inf, 1.0)),
+        ("std=", lambda: re.rounding_error(0.0, 0.0)),
+        ("n=", lambda: re.sum_error(1, re.NORMAL, SINGLE)),
+        ("u=", lambda: re.sum_error(9, re.NORMAL, math.nan)),
+        ("n=", lambda: re.dot_error(math.nan, SINGLE, wide=True)),  # type: ignore[arg-type]
+        ("u=", lambda: re.dot_error(9, 0.0, wide=False)),
         ("largest=", lambda: re.stagnation(half, 0.0)),
         ("weight=", lambda: re.lost_update(0.0, half)),
         ("weight=", lambda: re.lost_update(0.1, half)),
@@ -362,6 +389,51 @@ def stored_error() -> float:
         ])  # fmt: skip
 
 
+def octaves(mean: Any, std: Any) -> Any:
+    """E 4^floor(log2 |s|) / 3 of s ~ N(mean, std^2), octave by octave."""
+    total = mp.mpf(0)
+    for e in range(-40, 20):
+        low, high = mp.mpf(2) ** e, mp.mpf(2) ** (e + 1)
+        for side in (mean, -mean):
+            share = mp.ncdf((high - side) / std) - mp.ncdf((low - side) / std)
+            total += low**2 * share / 3
+    return total
+
+
+def octave_error() -> float:
+    with mp.workdps(40):
+        return relative([
+            (float(re.rounding_error(mean, std)), mp.sqrt(octaves(mp.mpf(mean), mp.mpf(std))))
+            for mean, std in ((0.0, 1.0), (0.0, 7.3), (3.9, 0.2), (-100.0, 30.0), (1e3, 1e-3))
+        ])  # fmt: skip
+
+
+def partial_sums(n: int, addends: re.Addends) -> Any:
+    """Mean square error of n addends in units of u^2."""
+    mean, variance = mp.mpf(addends.mean), mp.mpf(addends.variance)
+    return mp.fsum(octaves(k * mean, mp.sqrt(k * variance)) for k in range(2, n + 1))
+
+
+def by_octave_error() -> float:
+    with mp.workdps(30):
+        uniform = partial_sums(9, re.UNIFORM) / (mp.mpf(81) / 4 + mp.mpf(9) / 12)
+        normal = partial_sums(9, re.NORMAL) / 9
+        return relative([
+            (re.sum_error(9, re.UNIFORM, SINGLE), mp.sqrt(uniform) * SINGLE),
+            (re.sum_error(9, re.NORMAL, SINGLE), mp.sqrt(normal) * SINGLE),
+        ])  # fmt: skip
+
+
+def dot_product_error() -> float:
+    with mp.workdps(30):
+        narrow = partial_sums(9, re.NORMAL) / 9 + 1 / (8 * mp.log(2))
+        wide = octaves(mp.mpf(0), mp.mpf(3)) / 9
+        return relative([
+            (re.dot_error(9, HALF, wide=False), mp.sqrt(narrow) * HALF),
+            (re.dot_error(9, HALF, wide=True), mp.sqrt(wide) * HALF),
+        ])  # fmt: skip
+
+
 def stagnation_error() -> float:
     """Adding ones in the format until nothing changes."""
     pairs = []
@@ -418,6 +490,14 @@ ACCURACY = [
          "1 to 1000 layers, log-uniform mantissas", "mpmath", 1e-15, stored_error),
     Case("rounding_errors.sequential_sum_error", "rms error of a sum", "derived",
          "300 addends, log-uniform mantissas", "mpmath, sum by sum", 1e-14, sums_error),
+    Case("rounding_errors.rounding_error", "rms error of rounding a normal number", "derived",
+         "mean to 1000, deviation 1e-3 to 30", "mpmath, octave by octave", 1e-13, octave_error),
+    Case("rounding_errors.sum_error", "rms error of a sum over its rms; neglects O(1 / n)",
+         "derived", "9 addends, uniform and normal", "mpmath, octave by octave", 1e-13,
+         by_octave_error),
+    Case("rounding_errors.dot_error", "rms error of an inner product over its rms; neglects "
+         "O(1 / n)", "derived", "9 terms, wide and narrow accumulators",
+         "mpmath, octave by octave", 1e-13, dot_product_error),
     Case("rounding_errors.stagnation", "sum at which ones are lost", "derived",
          "fp16, bf16, fp8", "adding in the format", 0.0, stagnation_error),
     Case("rounding_errors.lost_update", "update that is lost", "derived", "all numbers of fp8",

@@ -136,9 +136,9 @@ def test_the_density_is_the_slope_of_the_cdf(name: str, mu: float, q: float) -> 
 @pytest.mark.parametrize("name", CASES)
 def test_outside_the_range_and_at_its_ends(name: str) -> None:
     cdf, pdf, _, low = CASES[name]
-    ends = np.array([low - 1, low, 1.0, 2.0, math.nan])
-    np.testing.assert_array_equal(cdf(ends, 0.3, 2.0), [0, 0, 1, 1, math.nan])
-    np.testing.assert_array_equal(pdf(ends, 0.3, 2.0), [0, 0, 0, 0, math.nan])
+    ends = np.array([low - 1, low, 1.0, 2.0])
+    np.testing.assert_array_equal(cdf(ends, 0.3, 2.0), [0, 0, 1, 1])
+    np.testing.assert_array_equal(pdf(ends, 0.3, 2.0), [0, 0, 0, 0])
 
 
 def test_bad_arguments_are_named() -> None:
