@@ -31,12 +31,14 @@ class Activation(Nonlinearity):
 
     ``forward``, ``derivative`` and ``second_derivative`` take the preactivation as a tensor;
     ``phi``, ``dphi`` and ``d2phi`` as a float64 array.
+    ``homogeneous``: phi(a z) = a phi(z) for all a > 0.
     """
 
     name: str
     forward: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
     second_derivative: Callable[[Tensor], Tensor]
+    homogeneous: bool = False
 
 
 def prelu(slope: float = 0.25) -> Activation:
@@ -56,6 +58,7 @@ def prelu(slope: float = 0.25) -> Activation:
         d2phi=np.zeros_like,
         kinks=(0.0,),
         closed=closed_forms.leaky(slope),
+        homogeneous=True,
     )
 
 
@@ -132,6 +135,7 @@ _ENTRIES = (
         dphi=np.ones_like,
         d2phi=np.zeros_like,
         closed=closed_forms.leaky(1.0),
+        homogeneous=True,
     ),
     Activation(
         name="relu",
@@ -143,6 +147,7 @@ _ENTRIES = (
         d2phi=np.zeros_like,
         kinks=(0.0,),
         closed=closed_forms.leaky(0.0),
+        homogeneous=True,
     ),
     replace(prelu(0.01), name="leaky_relu"),
     prelu(),
@@ -158,7 +163,7 @@ _ENTRIES = (
     Activation(
         name="tanh",
         forward=torch.tanh,
-        derivative=lambda z: 1 / torch.cosh(z) ** 2,
+        derivative=lambda z: 4 * torch.sigmoid(2 * z) * torch.sigmoid(-2 * z),
         second_derivative=lambda z: -2 * torch.tanh(z) / torch.cosh(z) ** 2,
         phi=np.tanh,
         dphi=lambda z: 4 * _dsigmoid(2 * z),

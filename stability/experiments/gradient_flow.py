@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from stability.catalogue.initializations import INITIALIZATIONS, draw_unit
 from stability.claims import Claim
 from stability.errors import InputError, check_choice, check_each, check_range
 from stability.experiment import Context, Experiment, Figure
-from stability.kernels import signal
+from stability.kernels.signal import Cell, Gradients, Signals, Workspace, propagate
 from stability.table import concat, mean_rows, select
 from stability.theory import meanfield, width_correction
 from stability.theory.finite_width import relu_log_norm
@@ -35,6 +35,28 @@ ReLU's at He's scale, 1 is for the next order; deep in the chaotic phase tanh's 
 STABLE = 3.0
 """Decades of change over the whole depth that still count as stable: float16 keeps four above its
 smallest normal number for a gradient of order one."""
+
+
+STATE = 2**18
+"""Numbers in a state of all configurations of a width beside which another draw may run."""
+
+
+class _Pass(NamedTuple):
+    """What ``propagate`` found of the configurations of one law of weights."""
+
+    cells: list[int]
+    signals: Signals
+    gradients: dict[int, Gradients]
+
+
+def _cell(activation: str, init: str, sigma_w: float, sigma_b: float, width: int) -> Cell:
+    entry, std = ACTIVATIONS[activation], sigma_w * INITIALIZATIONS[init].std(width, width)
+    return Cell(entry.forward, entry.derivative, std, sigma_b, entry.homogeneous)
+
+
+def _samples(chunks: list[torch.Tensor], cell: int) -> np.ndarray[Any, Any]:
+    """One configuration of (layers, S, C) chunks as (samples, layers)."""
+    return torch.cat(chunks, dim=1)[:, :, cell].T.cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -79,12 +101,16 @@ class GradientFlow(Experiment):
         check_choice("experiment.dtype", self.dtype, DTYPES)
 
     def memory(self) -> int:
-        """Bytes of one network draw: states, weights and work of the widest and deepest cell."""
-        cells = len(self.activation) * len(self.init) * len(self.sigma_w) * len(self.sigma_b)
-        width, depth = max(self.width), max(self.depth)
-        states = 2 * depth * cells * self.batch * width
-        weights = len(self.init) * depth * width * width
-        return 8 * (states + weights + 8 * cells * self.batch * width)
+        """Bytes of the network draws of one chunk: slopes, states, gradients and weights."""
+        cells, depth = len(self._cells()), max(self.depth)
+        sizes = []
+        for width in self.width:
+            together = self._together(width)
+            state = together * cells * self.batch * width
+            gradients = 3 * len(self.depth) * state
+            weights = len(self.init) * depth * together * width * width
+            sizes.append(2 * (depth + 2) * state + gradients + weights + 8 * state)
+        return 2**27 + 8 * max(sizes)
 
     def _cells(self) -> list[tuple[str, str, float, float]]:
         return list(product(self.activation, self.init, self.sigma_w, self.sigma_b))
@@ -92,51 +118,62 @@ class GradientFlow(Experiment):
     def run(self, context: Context) -> pd.DataFrame:
         """Rows by layer and by configuration; samples are network draws."""
         frames: list[pd.DataFrame] = []
+        workspace = Workspace()
         for index, width in enumerate(self.width):
-            passes = []
-            for replicate in range(self.replicates):
-                passes.append(self._measure(context, width, replicate))
-                done = index + (replicate + 1) / self.replicates
-                context.progress(done / len(self.width))
+            passes, size = [], self._together(width)
+            for start in range(0, self.replicates, size):
+                chunk = range(start, min(start + size, self.replicates))
+                passes.append(self._measure(context, width, chunk, workspace))
+                context.progress((index + chunk.stop / self.replicates) / len(self.width))
             frames.extend(self._rows(width, passes))
         return concat(frames)
 
+    def _together(self, width: int) -> int:
+        """Network draws that run side by side: as many as keep one state of all cells in cache."""
+        return min(self.replicates, max(1, STATE // (len(self._cells()) * self.batch * width)))
+
     def _measure(
-        self, context: Context, width: int, replicate: int
-    ) -> tuple[signal.Forward, dict[int, signal.Backward]]:
-        """One network draw: every configuration of this width, every depth."""
+        self, context: Context, width: int, chunk: range, workspace: Workspace
+    ) -> list["_Pass"]:
+        """Some network draws: every configuration of this width, every depth; one pass a law."""
         cells, dtype = self._cells(), DTYPES[self.dtype]
-        stds = [s * INITIALIZATIONS[init].std(width, width) for _, init, s, _ in cells]
-        weight_std = torch.tensor(stds, dtype=dtype, device=context.device)
-        bias_std = torch.tensor([b for *_, b in cells], dtype=dtype, device=context.device)
         laws = [INITIALIZATIONS[init].law for _, init, _, _ in cells]
-        weights, biases = [], []
-        for layer in range(1, max(self.depth) + 1):
-            units = {
-                law: draw_unit(
-                    law, (width, width), context.generator("weights", law, width, replicate, layer)
-                ).to(dtype)
-                for law in dict.fromkeys(laws)
-            }
-            shared = len(units) == 1
-            weights.append(units[laws[0]] if shared else torch.stack([units[x] for x in laws]))
-            source = context.generator("bias", width, replicate, layer)
-            biases.append(torch.randn(width, generator=source, device=context.device).to(dtype))
-        inputs = self._inputs(context, width, replicate).to(dtype)
-        passed = signal.forward(
-            inputs, weights, biases, weight_std, bias_std,
-            [ACTIVATIONS[a].forward for a, *_ in cells],
-        )  # fmt: skip
-        back = {}
-        for depth in self.depth:
-            source = context.generator("gradient", width, replicate, self.batch)
-            top = torch.randn(self.batch, width, generator=source, device=context.device)
-            top = top.double() / torch.linalg.vector_norm(top.double())
-            back[depth] = signal.backward(
-                passed, depth, top.to(dtype), weights, weight_std,
-                [ACTIVATIONS[a].derivative for a, *_ in cells],
+        inputs = torch.stack([self._inputs(context, width, one) for one in chunk]).to(dtype)
+        tops = torch.stack([self._top(context, width, one) for one in chunk]).to(dtype)
+        layers = range(1, max(self.depth) + 1)
+        biases = [
+            torch.stack([self._bias(context, width, one, layer) for one in chunk]).to(dtype)
+            for layer in layers
+        ]
+        passes = []
+        for law in dict.fromkeys(laws):
+            at = [index for index, of in enumerate(laws) if of == law]
+            weights = []
+            for layer in layers:
+                sources = [context.generator("weights", law, width, one, layer) for one in chunk]
+                units = [draw_unit(law, (width, width), source) for source in sources]
+                weights.append(torch.stack(units).to(dtype))
+            passes.append(
+                _Pass(
+                    at,
+                    *propagate(
+                        inputs, weights, biases, [_cell(*cells[index], width) for index in at],
+                        dict.fromkeys(self.depth, tops), workspace,
+                    ),
+                )
             )  # fmt: skip
-        return passed, back
+        return passes
+
+    def _bias(self, context: Context, width: int, replicate: int, layer: int) -> torch.Tensor:
+        source = context.generator("bias", width, replicate, layer)
+        return torch.randn(width, generator=source, device=context.device)
+
+    def _top(self, context: Context, width: int, replicate: int) -> torch.Tensor:
+        """The gradient at the top of a net of any depth: a direction, of length 1."""
+        source = context.generator("gradient", width, replicate, self.batch)
+        top = torch.randn(self.batch, width, generator=source, device=context.device).double()
+        unit: torch.Tensor = top / torch.linalg.vector_norm(top)
+        return unit
 
     def _inputs(self, context: Context, width: int, replicate: int) -> torch.Tensor:
         """Rows of mean square 1; rows 2i and 2i+1 have the cosine ``COSINE`` (1 at width 1)."""
@@ -149,9 +186,7 @@ class GradientFlow(Experiment):
         second = torch.nn.functional.normalize(second, dim=-1)
         return torch.stack([first, second], dim=1).reshape(self.batch, width) * math.sqrt(width)
 
-    def _rows(
-        self, width: int, passes: list[tuple[signal.Forward, dict[int, signal.Backward]]]
-    ) -> Iterator[pd.DataFrame]:
+    def _rows(self, width: int, passes: list[list["_Pass"]]) -> Iterator[pd.DataFrame]:
         """The rows of one width; samples are network draws."""
         two = math.log10(2)
         for c, (activation, init, sigma_w, sigma_b) in enumerate(self._cells()):
@@ -176,14 +211,18 @@ class GradientFlow(Experiment):
                 with np.errstate(divide="ignore"):
                     before = np.concatenate([[1.0], following[:-1]])
                     dw = above + steps - 2 * math.log10(gain) + np.log10(width * before)
-                forward = [p for p, _ in passes]
-                back = [b[depth] for _, b in passes]
-                z2 = np.stack([2 * two * p.log2_z[:depth, c].cpu().numpy() for p in forward])
-                h2 = np.stack([2 * two * p.log2_h[:depth, c].cpu().numpy() for p in forward])
-                gh = np.stack([2 * two * b.log2_h[:, c].cpu().numpy() for b in back])
-                gw = np.stack([2 * two * b.log2_w[:, c].cpu().numpy() for b in back])
-                plain = np.stack([2 * two * b.plain_h[:, c].cpu().numpy() for b in back])
-                cosine = np.stack([p.cosine[:depth, c].cpu().numpy() for p in forward])
+                part = next(k for k, one in enumerate(passes[0]) if c in one.cells)
+                own = [each[part] for each in passes]
+                position = own[0].cells.index(c)
+                z2, h2, cosine = (
+                    _samples([getattr(each.signals, name)[:depth] for each in own], position)
+                    for name in Signals._fields
+                )
+                gh, gw, plain = (
+                    _samples([getattr(each.gradients[depth], name) for each in own], position)
+                    for name in Gradients._fields
+                )
+                z2, h2, gh, gw, plain = (2 * two * x for x in (z2, h2, gh, gw, plain))
                 with np.errstate(divide="ignore", invalid="ignore"):
                     log_q, log_h = np.log10(q), np.log10(following)
                 shift, room = _finite_width(cell, "preactivation", gain)
@@ -197,13 +236,14 @@ class GradientFlow(Experiment):
                                 layer=layer)  # fmt: skip
                 if depth > 1:
                     shift, room = _finite_width(cell, "gradient", gain)
-                    part = 1 / (2 * (depth - 1))
+                    per_layer = 1 / (2 * (depth - 1))
                     with np.errstate(invalid="ignore"):
                         slopes = (gh[:, 0] - gh[:, -1]) / (2 * (depth - 1))
                     change = float(slopes.mean()) * (depth - 1)
                     yield mean_rows(
                         "gradient_decades_per_layer", slopes, slope, **cell,
-                        verdict=verdict(change), shift=shift[0] * part, room=room[0] * part,
+                        verdict=verdict(change), shift=shift[0] * per_layer,
+                        room=room[0] * per_layer,
                     )  # fmt: skip
                     for name in LOSSY:
                         yield mean_rows("gradient_loss_depth", lost(slopes, name),

@@ -17,6 +17,7 @@ from stability.catalogue.activations import ACTIVATIONS
 from stability.claims import Claim
 from stability.errors import InputError, check_choice, check_each, check_range
 from stability.experiment import Context, Experiment, Figure
+from stability.kernels.jacobian import jacobians
 from stability.table import concat, mean_rows, select
 from stability.theory import jacobian, width_correction
 
@@ -139,28 +140,38 @@ class Jacobian(Experiment):
         self, context: Context, width: int, weights: str, block: int, count: int
     ) -> Tensor:
         """Squared singular values, ascending, (depths, activations, count, width)."""
-        device = context.device
         settings = [_theory(name, self.q) for name in self.activation]
-        gains = torch.tensor([s.sigma_w for s in settings], dtype=torch.float64, device=device)
-        offsets = torch.tensor([s.sigma_b for s in settings], dtype=torch.float64, device=device)
-        shape = (len(settings), count, width, 1)
-        start = torch.sqrt((self.q - offsets**2).clamp(min=0)) / gains
-        h = start[:, None, None, None].expand(shape)
-        product_: Tensor = torch.eye(width, dtype=torch.float64, device=device)
-        squares = []
+        entries = [ACTIVATIONS[name] for name in self.activation]
+        gains, offsets = [s.sigma_w for s in settings], [s.sigma_b for s in settings]
+        start = torch.tensor(
+            [math.sqrt(max(0.0, self.q - s.sigma_b**2)) / s.sigma_w for s in settings],
+            dtype=torch.float64, device=context.device,
+        )  # fmt: skip
+        found = jacobians(
+            start[:, None, None].expand(-1, count, width),
+            self._layers(context, width, weights, block, count),
+            gains,
+            offsets,
+            [(entry.forward, entry.derivative) for entry in entries],
+        )
+        return torch.stack(
+            [
+                torch.linalg.svdvals(product_).flip(-1) ** 2
+                for layer, product_ in enumerate(found, 1)
+                if layer in self.depth
+            ]
+        )
+
+    def _layers(
+        self, context: Context, width: int, weights: str, block: int, count: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Unit weights and biases of a block's networks, layer by layer."""
         for layer in range(1, max(self.depth) + 1):
             source = context.generator("weights", weights, width, block, layer)
             unit = _draw(weights, width, source)[:count]
             source = context.generator("bias", width, block, layer)
-            bias = torch.randn((BLOCK, width, 1), generator=source, device=device)[:count].double()
-            z = (unit @ h) * gains[:, None, None, None] + offsets[:, None, None, None] * bias
-            slopes = [ACTIVATIONS[a].derivative(z[i]) for i, a in enumerate(self.activation)]
-            h = torch.stack([ACTIVATIONS[a].forward(z[i]) for i, a in enumerate(self.activation)])
-            scale = torch.stack(slopes) * gains[:, None, None, None]
-            product_ = (unit @ product_) * scale
-            if layer in self.depth:
-                squares.append(torch.linalg.svdvals(product_).flip(-1) ** 2)
-        return torch.stack(squares)
+            bias = torch.randn((BLOCK, width), generator=source, device=context.device)[:count]
+            yield unit, bias.double()
 
     @staticmethod
     def claims(table: pd.DataFrame) -> list[Claim]:
