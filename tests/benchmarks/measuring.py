@@ -214,8 +214,12 @@ def measure(
     flop: float | None,
     bytes_: float | None,
     check: Callable[..., None] | None,
+    quick: bool,
 ) -> Any:
-    """Benchmark ``ours``, each round followed by one of ``naive``; see conftest.py."""
+    """Benchmark ``ours``, each round followed by one of ``naive``; see Versus and Alone.
+
+    ``quick``: for a comparison of commits, which needs neither the peer nor the machine's limits.
+    """
     if dtype not in REAL:
         raise ValueError(f"dtype={dtype!r}: must be one of {', '.join(REAL)}")
     timer = clock(device, threads)
@@ -225,6 +229,8 @@ def measure(
             check(result, naive()) if naive is not None else check(result)
         if benchmark.disabled:
             return benchmark.pedantic(lambda: result)
+        if quick:
+            naive = flop = bytes_ = None
         return _timed(benchmark, timer, ours, naive, rounds, flop, bytes_, dtype, device, threads)
 
 
