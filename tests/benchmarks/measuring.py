@@ -147,13 +147,20 @@ def peak_flops(dtype: str, device: str, threads: int) -> float:
     """FLOP/s of the fastest product of two square matrices, by torch or (on CPU) numpy."""
     timer, best = clock(device, threads), 0.0
     with limited(threads), precision(dtype):
-        for n in (2048, 4096, 8192) if device.startswith("cuda") else (256, 512, 1024):
+        for n in _peak_sizes(dtype, device):
             a = torch.randn(n, n, device=device).to(torch_dtype(dtype))
             product = partial(torch.mm, a, a, out=torch.empty_like(a))
             best = max(best, 2 * n**3 / fastest(product, timer))
     if device == "cpu" and dtype in ("float32", "float64"):
         best = max(best, _numpy_flops(dtype, threads))
     return best
+
+
+def _peak_sizes(dtype: str, device: str) -> tuple[int, ...]:
+    if device.startswith("cuda"):
+        return 2048, 4096, 8192
+    # torch multiplies float16 on CPU by a plain loop.
+    return (64, 128) if dtype == "float16" else (256, 512, 1024)
 
 
 def _numpy_flops(dtype: str, threads: int) -> float:
