@@ -14,7 +14,15 @@ import pytest
 import torch
 from measuring import Alone, Versus, measure, versions
 
+import stability
+
 HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="benchmarks: no peers, no limits of the machine"
+    )
 
 
 DEFAULTS: dict[str, Any] = {
@@ -23,17 +31,22 @@ DEFAULTS: dict[str, Any] = {
 
 
 @pytest.fixture
-def versus(benchmark: Any) -> Versus:
+def quick(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("quick", default=False))
+
+
+@pytest.fixture
+def versus(benchmark: Any, quick: bool) -> Versus:
     def call(ours: Callable[[], Any], naive: Callable[[], Any], **options: Any) -> Any:
-        return measure(benchmark, ours, naive, **(DEFAULTS | options))
+        return measure(benchmark, ours, naive, quick=quick, **(DEFAULTS | options))
 
     return call
 
 
 @pytest.fixture
-def alone(benchmark: Any) -> Alone:
+def alone(benchmark: Any, quick: bool) -> Alone:
     def call(ours: Callable[[], Any], **options: Any) -> Any:
-        return measure(benchmark, ours, None, **(DEFAULTS | options))
+        return measure(benchmark, ours, None, quick=quick, **(DEFAULTS | options))
 
     return call
 
@@ -85,3 +98,7 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     }
     if torch.cuda.is_available():
         machine_info["gpu"] = torch.cuda.get_device_name()
+
+
+def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
+    output_json["package"] = str(Path(stability.__file__).parent)

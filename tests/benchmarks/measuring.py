@@ -147,13 +147,20 @@ def peak_flops(dtype: str, device: str, threads: int) -> float:
     """FLOP/s of the fastest product of two square matrices, by torch or (on CPU) numpy."""
     timer, best = clock(device, threads), 0.0
     with limited(threads), precision(dtype):
-        for n in (2048, 4096, 8192) if device.startswith("cuda") else (256, 512, 1024):
+        for n in _peak_sizes(dtype, device):
             a = torch.randn(n, n, device=device).to(torch_dtype(dtype))
             product = partial(torch.mm, a, a, out=torch.empty_like(a))
             best = max(best, 2 * n**3 / fastest(product, timer))
     if device == "cpu" and dtype in ("float32", "float64"):
         best = max(best, _numpy_flops(dtype, threads))
     return best
+
+
+def _peak_sizes(dtype: str, device: str) -> tuple[int, ...]:
+    if device.startswith("cuda"):
+        return 2048, 4096, 8192
+    # torch multiplies float16 on CPU by a plain loop.
+    return (64, 128) if dtype == "float16" else (256, 512, 1024)
 
 
 def _numpy_flops(dtype: str, threads: int) -> float:
@@ -214,8 +221,12 @@ def measure(
     flop: float | None,
     bytes_: float | None,
     check: Callable[..., None] | None,
+    quick: bool,
 ) -> Any:
-    """Benchmark ``ours``, each round followed by one of ``naive``; see conftest.py."""
+    """Benchmark ``ours``, each round followed by one of ``naive``; see Versus and Alone.
+
+    ``quick``: for a comparison of commits, which needs neither the peer nor the machine's limits.
+    """
     if dtype not in REAL:
         raise ValueError(f"dtype={dtype!r}: must be one of {', '.join(REAL)}")
     timer = clock(device, threads)
@@ -225,6 +236,8 @@ def measure(
             check(result, naive()) if naive is not None else check(result)
         if benchmark.disabled:
             return benchmark.pedantic(lambda: result)
+        if quick:
+            naive = flop = bytes_ = None
         return _timed(benchmark, timer, ours, naive, rounds, flop, bytes_, dtype, device, threads)
 
 
