@@ -5,7 +5,6 @@ Answers to --help and to misspelt options come before torch, pandas or seaborn a
 
 import itertools
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -53,12 +52,17 @@ Suites
 Experiments and their options, with the defaults
 {experiments}"""
 
-EXTRAS = ("joblib", "slurm", "ray")
-"""Launchers that come with an extra of the same name."""
+EXTRAS = {
+    "hydra_joblib_launcher": "joblib",
+    "hydra/launcher/submitit": "slurm",
+    "hydra_ray_launcher": "ray",
+    "hydra/sweeper/optuna": "optuna",
+}
+"""What Hydra says it can't find, and the extra that brings it."""
 
 _results: list[Path] = []
 _refusals: list[InputError] = []
-_refused_sweeps: set[Path] = set()
+_searches: list[Path] = []
 
 
 def main() -> None:
@@ -100,8 +104,11 @@ def _main(arguments: Sequence[str]) -> int:
         config.check_overrides(arguments)
     ordered = _flags_first(arguments)
     swept = any(word in ("-m", "--multirun") for word in ordered)
-    if swept and not any(word.startswith("hydra/sweeper=") for word in ordered):
+    sweepers = {word for word in ordered if word.startswith("hydra/sweeper=")}
+    if swept and sweepers <= {"hydra/sweeper=basic"}:
         return _sweep(ordered)
+    if swept and not any(word.startswith("objective=") for word in ordered):
+        raise InputError("objective: must be given in a search, a quantity of the table")
     return _hydra(ordered)
 
 
@@ -198,10 +205,7 @@ def _sweep(arguments: Sequence[str]) -> int:
     try:
         return sweep(known.overrides, known.config_dir, command)
     except (HydraException, OmegaConfBaseException) as error:
-        lacking = re.search(r"Could not find 'hydra/launcher/(?:submitit_)?(\w+)'", str(error))
-        extra = lacking[1] if lacking and lacking[1] in EXTRAS else None
-        hint = f"; pip install 'stability[{extra}]' brings it" if extra else ""
-        raise InputError(f"{_first(error)}{hint}") from None
+        raise _refusal(error) from None
 
 
 def _hydra(arguments: Sequence[str]) -> int:
@@ -215,16 +219,19 @@ def _hydra(arguments: Sequence[str]) -> int:
     sys.argv[1:] = arguments
     _results.clear()
     _refusals.clear()
+    _searches.clear()
+    config.prepare_hydra()
     app = hydra.main(version_base="1.3", config_path=str(config.CONF), config_name="config")(_job)
     try:
         app()
+    except InputError:
+        assert _refusals
     except (HydraException, OmegaConfBaseException) as error:
         if chosen == "1":
             raise
-        override = getattr(error, "override", None)
-        raise InputError(f"{override}: {_first(error)}" if override else _first(error)) from None
+        raise _refusal(error) from None
     if _refusals:
-        for folder in _refused_sweeps:
+        for folder in _searches:
             if not (folder / "members").exists():
                 shutil.rmtree(folder, ignore_errors=True)
         raise _refusals[0]
@@ -233,7 +240,27 @@ def _hydra(arguments: Sequence[str]) -> int:
 
         print(f"{len(_results)} jobs finished")
         print(tally(list(dict.fromkeys(_results)))[0])
+        print(f"best: {_best(_searches[0])}")
     return 0
+
+
+def _best(search: Path) -> str:
+    """The job with the best objective, and it, as Hydra's sweeper left them in its folder."""
+    import yaml
+
+    found = yaml.safe_load((search / "optimization_results.yaml").read_text())
+    words = shlex.join(f"{key}={value}" for key, value in found["best_params"].items())
+    return f"{words} with an objective of {found['best_value']:.4g}"
+
+
+def _refusal(error: Exception) -> InputError:
+    """An error of Hydra's in one line, with the override that it is about or what to install."""
+    line = _first(error)
+    for missing, extra in EXTRAS.items():
+        if missing in line:
+            return InputError(f"hydra: {extra} isn't installed; pip install 'stability[{extra}]'")
+    override = getattr(error, "override", None)
+    return InputError(f"{override}: {line}" if override else line)
 
 
 def _first(error: Exception) -> str:
@@ -245,14 +272,20 @@ def _first(error: Exception) -> str:
     return lines[0]
 
 
-def _job(composed: "DictConfig") -> None:
-    """One job of Hydra's.  A refusal is kept for ``main``, which Hydra would wrap in its own."""
+def _job(composed: "DictConfig") -> float | None:
+    """One job of Hydra's; in a search, what it found of the objective.
+
+    A refusal is kept for ``main``, which Hydra would wrap in its own.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     state = HydraConfig.get()
+    searched = state.mode is RunMode.MULTIRUN
+    if searched:
+        _searches.append(Path(state.sweep.dir))
     try:
         try:
             plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
@@ -265,13 +298,19 @@ def _job(composed: "DictConfig") -> None:
             words=list(state.overrides.task),
             choices=dict(state.runtime.choices),
             config_dir=own[0] if own else None,
-            sweep=Path(state.sweep.dir) if state.mode is RunMode.MULTIRUN else None,
+            sweep=Path(state.sweep.dir) if searched else None,
         )
-        _results.extend(run.job(plain, asked))
+        if searched != (plain["objective"] is not None):
+            raise InputError("objective: is for a search; add -m hydra/sweeper=optuna")
+        folders = run.job(plain, asked)
+        _results.extend(folders)
+        how = run.settings(plain)
+        return run.objective(folders, how.objective, how.target) if how.objective else None
     except InputError as error:
         _refusals.append(error)
-        if state.mode is RunMode.MULTIRUN:
-            _refused_sweeps.add(Path(state.sweep.dir))
+        if searched:
+            raise
+        return None
 
 
 if __name__ == "__main__":

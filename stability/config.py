@@ -3,6 +3,7 @@
 import re
 import types
 import typing
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from importlib import import_module
@@ -107,6 +108,20 @@ def suite_members(suite: str) -> list[tuple[str, str]]:
         elif entry != "_self_":
             found += suite_members(entry)
     return found
+
+
+def prepare_hydra() -> None:
+    """Let conf/ write ${workers:THREADS}: how many processes of so many threads fill the cores.
+
+    And let it choose the options of launchers under the names that their plugins gave them.
+    """
+    from joblib import cpu_count
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver(
+        "workers", lambda threads: max(1, cpu_count() // threads), replace=True
+    )
+    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
 
 
 def build(node: Mapping[str, Any], key: str = "experiment") -> "Experiment":

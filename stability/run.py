@@ -1,5 +1,6 @@
 """Running: one experiment, or a suite of them, from a composed config to stored tables."""
 
+import math
 import shlex
 import shutil
 import sys
@@ -12,10 +13,11 @@ from typing import Any
 
 import psutil
 import torch
+from threadpoolctl import threadpool_limits
 
 from stability import claims, store
 from stability.config import build, describe
-from stability.errors import InputError, check_range, nearest
+from stability.errors import InputError, check_choice, check_range, nearest
 from stability.experiment import Context, Experiment
 from stability.lock import HeldError, lock
 from stability.progress import display
@@ -35,6 +37,8 @@ class Settings:
     rerun: bool
     time_limit: float | None
     fail_fast: bool
+    objective: str | None
+    target: float | None
 
 
 def settings(config: dict[str, Any]) -> Settings:
@@ -50,6 +54,11 @@ def settings(config: dict[str, Any]) -> Settings:
         if type(limit) not in (int, float):
             raise InputError(f"time_limit={limit!r}: must be a number of seconds, or null")
         check_range("time_limit", limit, above=0)
+    objective, target = config["objective"], config["target"]
+    if not isinstance(objective, str | None):
+        raise InputError(f"objective={objective!r}: must name a quantity, or be null")
+    if target is not None and (type(target) not in (int, float) or not math.isfinite(target)):
+        raise InputError(f"target={target!r}: must be a finite number, or null")
     check_range("seed", config["seed"], at_least=0)
     check_range("threads", config["threads"], at_least=1, at_most=1024)
     _check_device(config["device"])
@@ -62,6 +71,8 @@ def settings(config: dict[str, Any]) -> Settings:
         config["rerun"],
         None if limit is None else float(limit),
         config["fail_fast"],
+        objective,
+        None if target is None else float(target),
     )
 
 
@@ -162,8 +173,9 @@ def _compute(
 ) -> None:
     torch.set_num_threads(how.threads)
     started, clock = datetime.now(UTC), time.perf_counter()
-    table = experiment.run(Context(how.seed, how.device, progress))
-    verdicts = claims.to_frame(type(experiment).claims(table))
+    with threadpool_limits(how.threads, "blas"):
+        table = experiment.run(Context(how.seed, how.device, progress))
+        verdicts = claims.to_frame(type(experiment).claims(table))
     provenance = {
         "config": describe(experiment),
         "seed": how.seed,
@@ -290,6 +302,17 @@ def job(composed: dict[str, Any], asked: Request) -> list[Path]:
         raise InputError(f"{error.filename}: can't be written: {error.strerror or error}") from None
     print(tally(folders)[0])
     return folders
+
+
+def objective(folders: Sequence[Path], quantity: str, target: float | None) -> float:
+    """What a search is told of a job: the mean that was measured of ``quantity``.
+
+    Or, with a ``target``, its distance from it.  Raises InputError if no row has the quantity.
+    """
+    table = store.gather(folders, store.TABLE)
+    check_choice("objective", quantity, list(dict.fromkeys(table["quantity"])))
+    mean = float(table.loc[table["quantity"] == quantity, "measured"].mean())
+    return mean if target is None else abs(mean - target)
 
 
 def report(paths: Sequence[Path], out: Path, *, strict: bool) -> int:

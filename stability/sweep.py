@@ -21,7 +21,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,6 +35,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -42,6 +44,8 @@ from stability.errors import InputError
 from stability.jobs import END, JOBS, LOCK, LOG, STATE, key_of, standing, state_of, write_state
 from stability.lock import HeldError, held, lock
 from stability.progress import follow
+
+config.prepare_hydra()  # in a launcher's workers too, which import this before they compose
 
 STOP = "stop"
 _HYDRA = re.compile(r"[+~]*hydra[./]")  # an override of Hydra's own config
@@ -157,32 +161,42 @@ class Composer:
 
 
 def plan(composer: Composer) -> tuple[list[Job], run.Settings]:
-    """Every job of the sweep, validated.  Raises InputError, naming the job, for a bad one."""
-    jobs, how = [], None
+    """Every job of the sweep, validated, and their settings with the most threads that one takes.
+
+    Raises InputError, naming the job, for a bad one.
+    """
+    jobs, how, threads = [], None, 1
     for words in composer.jobs():
         composed, choices = composer(words)
         try:
             how = run.settings(composed)
+            threads = max(threads, how.threads)
             members = run.members(composed, choices, words)
         except InputError as error:
             raise InputError(f"{error} (in the job {shlex.join(words)})") from None
         folders = tuple(run.folder_of(member.experiment, how) for member in members)
         jobs.append(Job(key_of(words), tuple(words), folders))
+    if how is not None and how.objective is not None:
+        raise InputError("objective: is for a search; add -m hydra/sweeper=optuna")
     if how is None:
         raise InputError(f"{' '.join(composer.swept())}: nothing to sweep over")
-    return jobs, how
+    return jobs, replace(how, threads=threads)
 
 
 # ---- one job, in whatever process the launcher gives it ------------------------------------
 
 
-def work(composed: DictConfig) -> None:
-    """Run one job; what it says goes to its log, what it fails of to its state."""
+def work(home: Path, composed: DictConfig) -> None:
+    """Run one job; what it says goes to its log, what it fails of to its state.
+
+    ``home``: the working folder of the sweep, which its relative paths start from.
+    """
+    os.chdir(home)
     state = HydraConfig.get()
     sweep = Path(state.sweep.dir)
     words = list(state.overrides.task)
     folder = sweep / JOBS / key_of(words)
-    if (sweep / STOP).exists():
+    if (sweep / STOP).exists() or state_of(folder).get("state") in END:
         return
     try:
         with lock(folder / LOCK) as dead:
@@ -223,9 +237,9 @@ def _record(
     folder: Path, words: Sequence[str], dead: str | None, compute: Callable[[], None]
 ) -> None:
     """Run ``compute`` with its output in the log; its state is there at once, whatever happens."""
-    started = time.time()
+    started = time.monotonic()
     note = {"words": list(words), "host": socket.gethostname(), "pid": os.getpid(),
-            "started": started}  # fmt: skip
+            "started": time.time()}  # fmt: skip
     write_state(folder, {"state": "running", **note})
     with (
         open(folder / LOG, "a", encoding="utf-8", buffering=1) as log,
@@ -246,7 +260,7 @@ def _record(
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
             write_state(folder, {"state": "failed", **note, "error": f"{kind}{reason}"})
             return
-    write_state(folder, {"state": "done", **note, "seconds": time.time() - started})
+    write_state(folder, {"state": "done", **note, "seconds": time.monotonic() - started})
 
 
 @contextmanager
@@ -282,18 +296,19 @@ def sweep(overrides: Sequence[str], config_dir: str | None, command: str) -> int
     if config_dir is not None:
         if not Path(config_dir).is_dir():
             raise InputError(f"--config-dir {config_dir}: no such folder")
-        base.append(f"hydra.searchpath=[file://{Path(config_dir).resolve()}]")
+        base.append(f"hydra.searchpath=[{_quoted(f'file://{Path(config_dir).resolve()}')}]")
     with initialize_config_dir(str(config.CONF), version_base="1.3", job_name="stability"):
         composer = Composer(base)
         jobs, how = plan(composer)
         folder = _folder(jobs, how, base, composer)
-        launch = _launcher(composer, folder)
+        launch = _launcher(composer, folder, how.threads)
         run.check_writable(folder, "hydra.sweep.dir")
         _write_plan(folder, jobs, command, composer.swept())
         todo = [job for job in jobs if how.rerun or not _finished(job)]
         print(f"{len(jobs)} jobs: {len(jobs) - len(todo)} reused, {len(todo)} to run")
         for job in todo:
-            (folder / JOBS / job.key / STATE).unlink(missing_ok=True)
+            if not held(folder / JOBS / job.key / LOCK):
+                (folder / JOBS / job.key / STATE).unlink(missing_ok=True)
         (folder / STOP).unlink(missing_ok=True)
         with follow(lambda: _counts(folder, todo), len(todo)):
             _until_done(folder, todo, launch)
@@ -337,13 +352,26 @@ def _finished(job: Job) -> bool:
     return True
 
 
-def _launcher(composer: Composer, folder: Path) -> Callable[[Sequence[Job]], None]:
-    """A function that runs jobs through the launcher that the config names."""
-    configured = composer.sweep_config([f"hydra.sweep.dir={folder}"])
-    context = HydraContext(config_loader=composer.loader, callbacks=Callbacks(configured))
-    launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=context, task_function=work, config=configured
+def _quoted(text: str) -> str:
+    """``text`` as a value in Hydra's grammar, whatever stands in it."""
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", text) + "'"
+
+
+def _launcher(composer: Composer, folder: Path, threads: int) -> Callable[[Sequence[Job]], None]:
+    """A function that runs jobs through the launcher that the config names.
+
+    Raises HydraException if its plugin isn't installed.
+    """
+    configured = composer.sweep_config(
+        [f"hydra.sweep.dir={_quoted(str(folder.absolute()))}", f"threads={threads}"]
     )
+    context = HydraContext(config_loader=composer.loader, callbacks=Callbacks(configured))
+    try:
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=partial(work, Path.cwd()), config=configured
+        )
+    except (ImportError, RuntimeError) as error:
+        raise HydraException(str(error)) from None
 
     def launch(jobs: Sequence[Job]) -> None:
         for done in launcher.launch([list(job.words) for job in jobs], initial_job_idx=0):
@@ -361,10 +389,11 @@ def _until_done(sweep: Path, todo: Sequence[Job], launch: Callable[[Sequence[Job
     pending, suspects, idle = list(todo), list[Job](), 0
     while pending and not (sweep / STOP).exists():
         broken: Exception | None = None
-        try:
-            launch(pending)
-        except Exception as error:
-            broken = error
+        if ready := [job for job in pending if not _elsewhere(job, sweep)]:
+            try:
+                launch(ready)
+            except Exception as error:
+                broken = error
         open_ = [job for job in pending if state_of(sweep / JOBS / job.key).get("state") not in END]
         killed = [job for job in open_ if _died(job, sweep)]
         suspects += killed
@@ -381,12 +410,15 @@ def _until_done(sweep: Path, todo: Sequence[Job], launch: Callable[[Sequence[Job
             time.sleep(_POLL)
         pending = left
     for job in suspects:
+        told = ""
         if not (sweep / STOP).exists():
-            with suppress(Exception):
+            try:
                 launch([job])
+            except Exception as error:
+                told = f": {' '.join(str(error).split())[:300]}"
         if _died(job, sweep):
             folder = sweep / JOBS / job.key
-            reason = "its process was killed (by the system, if memory ran out)"
+            reason = f"its process was killed (by the system, if memory ran out){told}"
             write_state(folder, {**state_of(folder), "state": "failed", "error": reason})
 
 
