@@ -356,9 +356,9 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
             claims.statistical(
                 "stored_error",
                 "The error of orthogonal layers kept in a half format and summed in float32 grows "
-                "as sqrt(L), not as n L: its square is that of u times the sum of all layers' "
-                "squared signals, times about 1 / (8 ln 2) = .1803. Within u of it, for the next "
-                "order in u, and 1 %, twice its swing with the signal's size.",
+                "as sqrt(L), not as n L: its square is u^2 times the summed squares of all layers' "
+                "signals times about 1 / (8 ln 2) = .1803. Within u of it, for the next order in "
+                "u, and 1 %, which it swings by with the signal's size.",
                 "Independent roundings of Gaussian numbers", errors, resolution=np.inf,
                 bias=(_roundoff(errors) + 0.01) * errors["predicted"].to_numpy(float),
                 folk="Rounding errors of a dot product grow with its length, also in half formats.",

@@ -15,20 +15,20 @@ from stability.kernels.products import round_to
 Draw = Callable[[int], Tensor]
 
 
-@contextmanager
-def subnormals(flush: bool) -> Iterator[bool]:
-    """Whether this thread's CPU arithmetic could be told to flush subnormals, or to keep them."""
-    possible = bool(torch.set_flush_denormal(flush))
-    try:
-        yield possible
-    finally:
-        torch.set_flush_denormal(False)
-
-
 def keeps_subnormals(like: Tensor) -> bool:
     """Whether half of the smallest normal number of its dtype is above 0 on its device."""
     tiny = torch.full_like(like, torch.finfo(like.dtype).smallest_normal)
     return bool((tiny / 2 > 0).all())
+
+
+@contextmanager
+def subnormals(flush: bool) -> Iterator[bool]:
+    """Whether this thread's CPU arithmetic could be told to flush subnormals, or to keep them."""
+    before = not keeps_subnormals(torch.ones(()))
+    try:
+        yield bool(torch.set_flush_denormal(flush))
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def repeated_product(factor: Tensor) -> tuple[float, float]:
