@@ -41,13 +41,15 @@ class _Saved:
     """What autograd holds in the place of one tensor."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
+        # Detached: an output that its own node keeps would hold itself alive.
+        self.tensor = tensor.detach()
 
 
 class Kept(saved_tensors_hooks):
     """Within this context, counts the bytes that autograd keeps for the backward pass.
 
     What the backward pass has used up no longer counts; ``peak`` holds the most kept at once.
+    For first derivatives: what is kept is detached.
     """
 
     def __init__(self, known: Iterable[Tensor]) -> None:
