@@ -31,9 +31,9 @@ CONSTANT = 0.5
 """Of which every weight starts."""
 ULP = 2.0**-24
 """Of float32 at ``CONSTANT``."""
-RATES = {"sgd": 1 / 8, "momentum": 1 / 64, "adam": 1 / 64}
+RATES = {"sgd": 1 / 4, "momentum": 1 / 32, "adam": 1 / 32}
 """Powers of two, which keep fractions short."""
-WIDE = 16
+WIDE = 8
 """Units beyond which all rates but Adam's fall as 1 / width, as the loss's curvature grows."""
 ACTIVATION = "softsign"
 """Odd, and made of correctly rounded operations alone, so that no lane has a library's own."""
@@ -118,9 +118,9 @@ class Symmetry(Experiment):
         judged = growth[growth["predicted"] * 2 * ULP <= LINEAR]
         top = judged.loc[judged["predicted"].idxmax()]
         said = (
-            f"One unit in the last place between two of {top['width']} units has grown "
-            f"{top['measured']:.4g} times after {top['step']} steps of {top['optimizer']} "
-            f"(predicted {top['predicted']:.4g})."
+            f"Two of {top['width']} units that start a unit in the last place off the others are "
+            f"{top['measured']:.4g} times as far apart after {top['step']} steps of "
+            f"{top['optimizer']} (predicted {top['predicted']:.4g})."
         )
         kept = _without_dropout(select(table, "deviation"))
         if kept.empty:
@@ -502,12 +502,6 @@ def _grown(table: pd.DataFrame) -> pd.DataFrame:
     return growth[growth["ulps"] == 1].join(twice, on=keys)
 
 
-def _beyond(part: pd.DataFrame) -> pd.DataFrame:
-    """By how much the bound is exceeded, for rows that may be anything below it."""
-    excess = (part["measured"] - part["bound"]).clip(lower=0.0)
-    return part.assign(measured=excess, predicted=0.0)
-
-
 def _claims(table: pd.DataFrame) -> Iterator[Claim]:
     deviation, rank = select(table, "deviation"), select(table, "rank")
     equal = _without_dropout(deviation)
@@ -533,16 +527,17 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
             "makes of them is at most the errors gamma_k of every step, carried on by the steps "
             f"after it, to first order and judged up to {LINEAR:g}. Whether it parts them at all "
             "is the machine's affair.", "Higham 2002, sec. 3.1; linearised descent",
-            _beyond(drift), allowed=0.0,
+            drift.assign(predicted=0.0), allowed=drift["bound"],
         )  # fmt: skip
     growth = _grown(table)
     growth = growth[(growth["step"] > 0) & (growth["predicted"] * 2 * ULP <= LINEAR)]
     most = growth.loc[growth["predicted"].idxmax()]
     yield claims.bounded(
-        "growth", "Equal units are a saddle of the loss. A difference of one unit in the last "
-        f"place of float32 grows as the linearised descent says, here {most['measured']:.3g} times "
-        f"in {most['step']} steps of {most['optimizer']}, up to terms of second order, which two "
-        f"units in the last place tell, and float64's rounding; judged up to {LINEAR:g}.",
+        "growth", "Equal units are a saddle of the loss: two that start one float32 unit in the "
+        f"last place above and below the others part as the linearised descent says, here "
+        f"{most['measured']:.3g} times as far in {most['step']} steps of {most['optimizer']}. "
+        "Allowed are terms of second order, which twice the distance tells, and float64's "
+        f"rounding; judged up to a difference of {LINEAR:g}.",
         "Product of I - rate Hessian across the manifold", growth,
         allowed=2 * (growth["twice"] - growth["measured"]).abs() + growth["bound"],
         folk="Hidden units that start equal stay equal.",
@@ -557,11 +552,9 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
     least = eigenvalues[eigenvalues["k"] == 1]
     yield claims.bounded(
         "saddle", "One of its eigenvalues is negative wherever incoming weights have a gradient.",
-        "The zero in its corner", least.assign(
-            measured=(least["measured"] + least["bound"]).clip(lower=0.0), predicted=0.0
-        ), allowed=0.0,
+        "The zero in its corner", least, allowed=-least["predicted"] - least["bound"],
     )  # fmt: skip
-    dropped = rank[(rank["dropout"] > 0).fillna(False).astype(bool) & rank["predicted"].notna()]
+    dropped = rank[(rank["dropout"] > 0) & (rank["step"] > 0) & rank["predicted"].notna()]
     if not dropped.empty:
         yield claims.bounded(
             "dropout_rank", "Dropout breaks the symmetry at once: the weights end with full rank.",
@@ -571,7 +564,7 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
     yield claims.bounded(
         "zero_gradient", "Under an output layer of equal weights softmax cross-entropy gives the "
         "hidden layer the gradient 0 exactly; in floats it is rounding, below its bound.",
-        "sum_k (p_k - y_k) = 0; Higham 2002, sec. 3.1", _beyond(noise), allowed=0.0,
+        "sum_k (p_k - y_k) = 0; Higham 2002, sec. 3.1", noise, allowed=noise["bound"],
     )  # fmt: skip
     moves = pd.concat([select(table, f"noise_{name}")
                        for name in ("move", "largest_move", "deviation")])  # fmt: skip

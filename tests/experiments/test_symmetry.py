@@ -209,7 +209,7 @@ def test_dropout_alone_is_judged_without_the_rest() -> None:
         "equal_fractions", "equal_ordered_float32", "rank_one", "rounding_bound"
     }  # fmt: skip
     assert set(found.values()) == {"holds"}
-    assert Symmetry.answer(table).startswith("One unit in the last place")
+    assert Symmetry.answer(table).startswith("Two of 3 units")
     assert len(Symmetry.figures(table)) == 3
 
 
