@@ -637,8 +637,9 @@ class MatrixProduct(Experiment):
             part = select(real, "overflow_share", dtype=dtype)
             judge(
                 f"overflow_{dtype}",
-                f"The share of plain {dtype} products with an inf or nan lies between the passage "
-                "of one column above sqrt(n) times the largest number and n times that above it.",
+                f"The share of plain {dtype} products with an inf or nan is at least that of one "
+                "column's entries above the largest number, and at most n times the passage of one "
+                "column above it.",
                 "union bound; renewal equation of the first passage",
                 *_bracketed(part, 1),
             )

@@ -27,6 +27,7 @@ RANK_ONE = 0.05
 
 _NEGLIGIBLE = 38.0  # e^-38 is 3e-17 of a probability
 _DEVIATIONS = 9.0  # of the light upper tail: beyond lies 1e-19
+_CLOSE = 1e-9  # bounds of a probability that need no estimate between them
 _NODES = 16  # of Gauss and Legendre to a panel of two steps' deviations
 
 
@@ -395,14 +396,18 @@ def overflow_share(n: int, factors: int, format: Format, sigma: float = 1.0) -> 
     """P(an entry of the real product has exceeded the range of ``format`` by l), l = 1..L.
 
     An entry is at most as long as its column, and some entry of the first column at least
-    1 / sqrt(n) of its length: between the passage of one column above sqrt(n) times the limit and
-    n times that above the limit.  Rounding is neglected.
+    1 / sqrt(n) of its length: between the passage of one column above sqrt(n) times the limit, or
+    its largest entry's being above the limit at a time (``_column_share``), and n times the passage
+    above the limit.  Rounding is neglected.
     Raises ValueError as ``passage_probability``.
     """
     whole("n", n)
     limit = math.log(format.max)
     lower = passage_probability(n, factors, limit + math.log(n) / 2, sigma)
     upper = np.minimum(n * passage_probability(n, factors, limit, sigma), 1.0)
+    for place in np.flatnonzero(upper - lower > _CLOSE):
+        lower[place] = max(lower[place], _column_share(limit, n, int(place) + 1, sigma))
+    lower = np.minimum(np.maximum.accumulate(lower), upper)
     return _bracket(n, lower, upper, lambda at: 1 - float(entry_cdf(limit, n, at, sigma)))
 
 
@@ -424,12 +429,24 @@ def underflow_share(n: int, factors: int, format: Format, sigma: float = 1.0) ->
     return _bracket(n, lower, upper, lambda at: float(entry_cdf(limit, n, at, sigma)))
 
 
+def _column_share(limit: float, n: int, factors: int, sigma: float) -> float:
+    """P(ln max |entry| of P_L e_1 > limit), exact: given P_(L-1) its entries are independent."""
+    y, weight = _component_grid(n)
+    room = limit - math.log(sigma) - y
+    short = room > 0 if factors == 1 else growth_cdf(room, n, factors - 1, 1, sigma)
+    return float(weight @ (1 - short))
+
+
 def _bracket(n: int, lower: Array, upper: Array, largest_entry: Callable[[int], float]) -> Bracket:
-    """The share at L's end where that has a law and is between the bounds, else their middle."""
+    """An estimate between the bounds: the law at l of rank one, else their middle.
+
+    Rank one is taken where ``rank_one_error`` is below 1: from n = 4 on simulated shares are within
+    0.02 of it there, at n = 2, where products return into the range, 0.05 above.
+    """
     predicted = (lower + upper) / 2
-    for place in np.flatnonzero(upper - lower > 1e-9):
+    for place in np.flatnonzero(upper - lower > _CLOSE):
         at = int(place) + 1
-        if n == 1 or rank_one_error(n, at) <= RANK_ONE:
+        if n == 1 or rank_one_error(n, at) < 1:
             predicted[place] = min(max(largest_entry(at), lower[place]), upper[place])
     return Bracket(lower, predicted, upper)
 
