@@ -29,7 +29,8 @@ def jacobians(
     gain, offset = (state.new_tensor(x)[:, None, None] for x in (gains, offsets))
     product, work = (state.new_empty((*state.shape, state.shape[-1])) for _ in range(2))
     for index, (weight, bias) in enumerate(layers):
-        z = (weight @ state[..., None])[..., 0] * gain + offset * bias
+        z = torch.bmm(weight, state.permute(1, 2, 0)).permute(2, 0, 1)
+        z = torch.addcmul(offset * bias, z, gain)
         state = torch.stack([phi(one) for one, (phi, _) in zip(z, activations, strict=True)])
         slopes = torch.stack([slope(one) for one, (_, slope) in zip(z, activations, strict=True)])
         product, work = work, product
