@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from stability.kernels.gemm import matmul
+
 Elementwise = Callable[[Tensor], Tensor]
 
 
@@ -36,7 +38,7 @@ def jacobians(
         product, work = work, product
         for one, before in zip(product, work, strict=True):
             if index:
-                torch.bmm(weight, before, out=one)
+                matmul(weight, before, out=one)
             else:
                 one.copy_(weight)
         product *= (slopes * gain)[..., None]
