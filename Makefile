@@ -1,7 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: report test lint types clean
+BENCH ?=
+REF ?= main
+K ?=
+
+.PHONY: report test lint types bench bench-compare clean
 
 report: .venv/ready
 	$(BIN)/stability suite=default
@@ -15,6 +19,14 @@ lint: .venv/ready
 
 types: .venv/ready
 	$(BIN)/mypy
+
+bench: .venv/ready
+	mkdir -p runs/benchmarks
+	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-columns=min,median,iqr,rounds \
+	  --benchmark-json=runs/benchmarks/$$(date +%Y-%m-%d_%H%M%S).json $(BENCH)
+
+bench-compare: .venv/ready
+	$(BIN)/stability bench pair '$(REF)' -k '$(K)' $(BENCH)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

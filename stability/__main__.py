@@ -30,6 +30,8 @@ Usage
   stability report [RUN ...] [--out DIR] [--strict]
                                                    draw stored results again; runs nothing
   stability status SWEEP                           which jobs of a sweep are done, running, failed
+  stability bench compare BASE.json NEW.json       benchmarks: faster, slower, or noise
+  stability bench pair REF [-k EXPRESSION]         the same for REF and this checkout, run in turn
 
 Examples
   stability experiment=matrix_product experiment.n=8 seed=3
@@ -78,6 +80,11 @@ def main() -> None:
 
 def _main(arguments: Sequence[str]) -> int:
     if any(word in ("--help", "-h") for word in arguments):
+        if arguments[0] == "bench":
+            from stability.bench.cli import USAGE
+
+            print(USAGE)
+            return 0
         print(_help())
         return 0
     if arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:
@@ -163,10 +170,17 @@ def _status(arguments: Sequence[str]) -> int:
     return status(Path(arguments[0]))
 
 
+def _bench(arguments: Sequence[str]) -> int:
+    from stability.bench.cli import main
+
+    return main(arguments)
+
+
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "list": _list,
     "report": _report,
     "status": _status,
+    "bench": _bench,
 }
 
 

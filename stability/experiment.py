@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 
 from stability.claims import Claim
 
 if TYPE_CHECKING:
+    import torch
     from matplotlib.figure import Figure as MatplotlibFigure
 
 Key = str | int | float | bool | np.generic | None
@@ -44,8 +44,10 @@ class Context:
     device: str = "cpu"
     progress: Callable[[float], None] = field(default=_silent, compare=False)
 
-    def generator(self, *key: Key) -> torch.Generator:
+    def generator(self, *key: Key) -> "torch.Generator":
         """A fresh generator on the device for the stream (seed, key)."""
+        import torch
+
         return torch.Generator(self.device).manual_seed(stream(self.seed, *key))
 
     def numpy(self, *key: Key) -> np.random.Generator:

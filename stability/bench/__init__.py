@@ -1,0 +1,1 @@
+"""Comparison of pytest-benchmark's results: of this project's benchmarks, or of any other's."""
