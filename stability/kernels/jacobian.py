@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from stability.kernels.gemm import matmul
+
 Elementwise = Callable[[Tensor], Tensor]
 
 
@@ -29,13 +31,14 @@ def jacobians(
     gain, offset = (state.new_tensor(x)[:, None, None] for x in (gains, offsets))
     product, work = (state.new_empty((*state.shape, state.shape[-1])) for _ in range(2))
     for index, (weight, bias) in enumerate(layers):
-        z = (weight @ state[..., None])[..., 0] * gain + offset * bias
+        z = torch.bmm(weight, state.permute(1, 2, 0)).permute(2, 0, 1)
+        z = torch.addcmul(offset * bias, z, gain)
         state = torch.stack([phi(one) for one, (phi, _) in zip(z, activations, strict=True)])
         slopes = torch.stack([slope(one) for one, (_, slope) in zip(z, activations, strict=True)])
         product, work = work, product
         for one, before in zip(product, work, strict=True):
             if index:
-                torch.bmm(weight, before, out=one)
+                matmul(weight, before, out=one)
             else:
                 one.copy_(weight)
         product *= (slopes * gain)[..., None]

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from stability.kernels.gemm import matmul
+
 Elementwise = Callable[[Tensor], Tensor]
 SHORTEST = 1e-18
 """A row of this length beside others near 1 counts in cosines as if it were so long."""
@@ -174,8 +176,8 @@ def _forward(
     for layer, (unit, bias) in enumerate(zip(weights, biases, strict=True)):
         sizes.append(size)
         if narrow:
-            torch.matmul(h, h.mT, out=grams[layer])
-        torch.bmm(h.view(samples, -1, n), unit, out=rows.view(samples, -1, n))
+            matmul(h, h.mT, out=grams[layer])
+        matmul(h.view(samples, -1, n), unit, out=rows.view(samples, -1, n))
         # The size of h goes back into z, unless the run is homogeneous.
         torch.mul(rows, (runs.std * torch.exp2(size * runs.fixed))[..., None, None], out=z)
         if runs.biased:
@@ -252,12 +254,13 @@ def _backward(
         torch.add(exponent, step, out=exponents[at, :active])
         # sigma delta over 2^exponent: what the next layer is to see.
         d *= (torch.exp2(-step) * runs.std)[..., None, None]
+        below = passed.below_LSRBX[at]
         for one, product, back in zip(d, outer, g, strict=False):
-            below = passed.below_LSRBX[at]
-            torch.matmul(one, one.mT, out=product) if n > batch else torch.matmul(
-                below.mT, one, out=product
-            )
-            torch.bmm(one.view(samples, -1, n), weights[at].mT, out=back.view(samples, -1, n))
+            if n > batch:
+                matmul(one, one.mT, out=product)
+            else:
+                matmul(below.mT, one, out=product)
+            matmul(one.view(samples, -1, n), weights[at].mT, out=back.view(samples, -1, n))
         if n > batch:
             torch.sum(
                 outer[:active].mul_(passed.below_LSRBX[at]), (-2, -1), out=norms_w[at, :active]
