@@ -21,11 +21,6 @@ class Statement:
     claims: tuple[str, ...]
     besides: str
 
-    @property
-    def exercise(self) -> bool:
-        """Whether it is an exercise."""
-        return "exercise" in self.place
-
 
 def statements() -> list[Statement]:
     """All statements, in the chapter's order."""
