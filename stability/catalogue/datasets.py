@@ -102,8 +102,8 @@ def from_images(
     split = len(images.train_labels)
     return Dataset(
         name,
-        torch.tensor(inputs, device=device),
-        torch.tensor(labels, device=device),
+        torch.from_numpy(inputs).to(device),
+        torch.from_numpy(labels).to(device),
         int(labels.max()) + 1,
         index[:split],
         index[split:],

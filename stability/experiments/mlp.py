@@ -65,6 +65,7 @@ ROUGH, FINE = 1e-4, 1e-10
 DESCENT = 20
 """Full-batch steps of the least squares and of softmax regression."""
 DIGITS = (1797, 64)
+TINY = FORMATS["float64"].smallest_subnormal
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,9 @@ class Mlp(Experiment):
         object.__setattr__(self, "content", digest)
 
     def memory(self) -> int:
-        """The data in both formats, raw and in the making; the widest and the deepest networks."""
+        """Five copies of the data in float64; the widest and the deepest networks."""
         samples, features = self._size()
-        data = samples * features * (8 + 4 + 1 + 8)
+        data = 40 * samples * features
         wide = max(*self.width, self.hidden)
         weights = max(
             (features + PROBES) * wide,
@@ -342,6 +343,7 @@ class Mlp(Experiment):
         hessian = (x.T @ x / len(x)).numpy(force=True)
         other = torch.tensor(context.numpy("start", *zero.shape).standard_normal(zero.shape))
         other = other.to(zero)
+        rounding = float(gamma(sum(x.shape), FORMATS["float64"].unit_roundoff))
         traces = []
         for place, rate in enumerate(self.learning_rate):
             points = [zero, other]
@@ -354,14 +356,15 @@ class Mlp(Experiment):
                 losses.append(float(softmax([w])))
                 w = w - rate * (x.T @ ((x @ w).softmax(dim=1) - target)) / len(x)
             bound = softmax_loss_bound(features, data.classes, rate, DESCENT)
-            rises = float(np.mean(np.diff(losses) > 0))
-            traces.append([math.log10(left), math.log10(told), rises, max(losses), bound])
+            rises = float(np.mean(np.diff(losses) > rounding * max(losses)))
+            gap, known = (math.log10(max(share, TINY)) for share in (left, told))
+            traces.append([gap, known, rises, max(losses), bound])
             yield (place + 1) / (len(self.learning_rate) + 1), None
-        gap, known, rises, worst, bound = np.transpose(traces)
+        gaps, told, rises, worst, bound = np.transpose(traces)
         where = {"learning_rate": self.learning_rate}
         gentle = np.where(smooth * np.array(self.learning_rate) <= 2, 0.0, np.nan)
         yield 1.0, concat([
-            rows("log10_least_squares_gap", gap, known, **where, terms=sum(x.shape)),
+            rows("log10_least_squares_gap", gaps, told, **where, rounding=rounding),
             rows("softmax_rises", rises, gentle, **where),
             rows("softmax_worst_loss", worst, **where),
             rows("softmax_loss_bound", bound, **where),
@@ -718,13 +721,15 @@ def _rate_claims(table: pd.DataFrame) -> Iterator[Claim]:
         allowed=1e-8 * known["predicted"],
     )
     gap = select(table, "log10_least_squares_gap")
+    # What has decayed is known to the rounding errors of the weights that it is left of.
+    decayed = 10 ** np.clip(-gap["predicted"].to_numpy(float), 0.0, 300.0)
     yield claims.bounded(
         "least_squares_threshold",
         f"Two descents of least squares come together or part as (I - rate H)^{DESCENT} has it: "
         "they explode at rates above 2 / lambda_max and at no others.",
-        "Quadratic loss, exact; rounding: gamma of the terms of both products a step",
+        "Quadratic loss, exact; rounding: gamma of the terms of both products, each step",
         gap,
-        allowed=8 * DESCENT * gamma(gap["terms"].to_numpy(float), FORMATS["float64"].unit_roundoff),
+        allowed=8 * DESCENT * gap["rounding"].to_numpy(float) * decayed,
     )
     rises = select(table, "softmax_rises").dropna(subset="predicted")
     if not rises.empty:
@@ -898,11 +903,14 @@ def _rate_figure(table: pd.DataFrame) -> Figure:
     figure, axes = canvas(2)
     left, right = axes[0]
     data = select(table, "final_accuracy", part="test", sweep="rate")
-    start = select(table, "sharpness", when="start")
+    start = select(table, "sharpness", when="start").set_index("init")["measured"]
+    told = []
     for init, color, marker in zip(dict.fromkeys(data["init"]), PALETTE, MARKERS, strict=False):
         cell = data[data["init"] == init].sort_values("learning_rate")
         left.plot(cell["learning_rate"], cell["measured"], marker + "-", color=color, label=init)
-        first = 2 / start[start["init"] == init]["measured"].iloc[0]
+        first = 2 / start[init]
+        best = cell.loc[cell["measured"].idxmax()]
+        told.append(f"{init} does best at {best['learning_rate'] / first:.2g} times")
         left.axvline(first, color=color, ls=":", label=f"2 / sharpness, {init}")
     left.set(xscale="log", xlabel="learning rate", ylabel="test accuracy", ylim=(0, 1.02),
              title="Networks: a guide")  # fmt: skip
@@ -925,9 +933,9 @@ def _rate_figure(table: pd.DataFrame) -> Figure:
     return Figure(
         "rates",
         "Left: accuracy by learning rate; dotted: 2 over the largest eigenvalue of the Hessian as "
-        "drawn, a guide only, as the eigenvalue moves in training. Right: where the Hessian stays "
-        "what it is, least squares explodes above 2 / lambda_max and nowhere else; the "
-        "cross-entropy does not.",
+        f"drawn, a guide only, as the eigenvalue moves in training: {', '.join(told)} this. "
+        "Right: where the Hessian stays what it is, least squares explodes above 2 / lambda_max "
+        "and nowhere else; the cross-entropy does not.",
         f"Least squares parts at rates above {2 / known:.3g}: at {top['learning_rate']:g} by "
         f"{top['measured']:.1f} decades, predicted {top['predicted']:.1f}; the largest loss of "
         f"softmax regression there is {worst['measured'].iloc[-1]:.3g}.",

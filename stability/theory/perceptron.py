@@ -197,9 +197,9 @@ def step_rounding(
 def storage_rounding(values: ArrayLike, format: Format) -> float:
     """Rms 2-norm of the error of rounding numbers to the format: (sum spacing^2 / 12)^(1/2).
 
-    For errors uniform within half a spacing; .4246 u |values| if mantissas are log-uniform, and
-    never above sqrt(3) times as much.  What an SGD step costs if storing its result is all that is
-    rounded.  Raises ValueError unless the values are numbers within the format's range.
+    For errors uniform within half a spacing, none of which is above sqrt(3) times its rms; .4246 u
+    |values| if mantissas are log-uniform.  What an SGD step costs if only storing its result
+    rounds.  Raises ValueError unless the values are numbers within the format's range.
     """
     steps = np.asarray(spacing(np.abs(np.asarray(values, dtype=np.float64)), format))
     return math.sqrt(float((steps**2).sum()) / 12)

@@ -222,6 +222,15 @@ def test_a_folder_of_idx_files_is_a_dataset(tmp_path: Path) -> None:
     assert final["measured"].item() > 0.9
 
 
+def test_least_squares_may_decay_below_its_roundings(tmp_path: Path) -> None:
+    """Two pixels standardised to -1 and 1: X^T X / N = I, and rate 1 leaves nothing at all."""
+    images, labels = np.array([0, 9], np.uint8).reshape(2, 1, 1), np.array([0, 1], np.uint8)
+    write(tmp_path, [images, labels, images, labels])
+    found = idx_run(tmp_path, learning_rate=[0.9, 1.0]).run(Context(0))
+    assert "fails" not in verdicts(found).values()
+    assert (select(found, "log10_least_squares_gap")["measured"] < -15).all()
+
+
 def test_a_result_is_that_of_its_content(tmp_path: Path) -> None:
     """The same folder with other files is another experiment; a stale one refuses to run."""
     write(tmp_path, arrays())
