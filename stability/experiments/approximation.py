@@ -29,7 +29,7 @@ TARGETS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 SMOOTH = ("sine", "wave")
 U = FORMATS["float64"].unit_roundoff
-NODES = 12
+NODES = 16
 """Of Gauss and Legendre in each cell."""
 FINE = 64
 """Parts of a cell at whose ends the largest error is looked for."""
@@ -62,11 +62,11 @@ class Approximation(Experiment):
         for name in ("n", "target", "steepness", "dimension"):
             check_each(f"experiment.{name}", getattr(self, name))
         for n in self.n:
-            check_range("experiment.n", n, at_least=4)
+            check_range("experiment.n", n, at_least=8)
         for name in self.target:
             check_choice("experiment.target", name, TARGETS)
         for steepness in self.steepness:
-            check_range("experiment.steepness", steepness, at_least=0.5, at_most=64)
+            check_range("experiment.steepness", steepness, at_least=0.5, at_most=32)
         for dimension in self.dimension:
             check_range("experiment.dimension", dimension, at_least=1)
         check_range("experiment.replicates", self.replicates, at_least=2)

@@ -96,6 +96,13 @@ def test_the_root_alone_has_fewer_claims() -> None:
     assert Approximation.answer(table).endswith(".")
 
 
+def test_the_smallest_and_odd_widths_and_the_ends_of_the_steepness() -> None:
+    odd = replace(
+        SMALL, n=[8, 9, 11], target=["wave", "sine"], steepness=[0.5, 32.0], dimension=[1], steps=1
+    )
+    assert set(verdicts(odd.run(Context(2))).values()) == {"holds"}
+
+
 def test_one_width_has_no_slopes() -> None:
     assert "slopes" not in verdicts(replace(ONE, n=[8]).run(Context(0)))
 
@@ -112,9 +119,10 @@ def test_the_interpolant_meets_its_knots() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": [3]}, "experiment.n=3.*at least 4"),
+        ({"n": [7]}, "experiment.n=7.*at least 8"),
         ({"target": ["step"]}, "experiment.target='step'"),
         ({"steepness": [0.1]}, "experiment.steepness=0.1.*at least 0.5"),
+        ({"steepness": [33.0]}, "experiment.steepness=33.0.*at most 32"),
         ({"dimension": [0]}, "experiment.dimension"),
         ({"averages": 1}, "experiment.averages"),
         ({"steps": -1}, "experiment.steps"),
