@@ -381,33 +381,42 @@ def _derivatives(function: Callable[[Tensor], Tensor], start: Tensor, orders: in
 def _difference_rows(
     problem: _Problem, passed: Forward, gradients: Backward, bounds: theory.Passes
 ) -> Records:
-    """Central differences by every tensor along one direction, at the best step.
-
-    Error bound: the third derivative's share, and the rounding of J and of the argument over h.
-    """
+    """Central differences by every tensor, each along one direction."""
     points = _named(passed.z, passed.h[1:], *problem.parameters)
     slopes = _named(gradients.z, gradients.h, *gradients.parameters)
     errors = _named(bounds.z, bounds.h, bounds.weights, bounds.biases)
+    rounding = float(bounds.objective.error)
     for (tensor, layer, point), (_, _, slope), (_, _, bound) in zip(
         points, slopes, errors, strict=True
     ):
         way = problem.normal("way", tensor, layer, *point.shape)
         way = way / torch.linalg.vector_norm(way)
         after = partial(_after, problem, tensor, layer, point, way)
-        zero = torch.zeros((), dtype=point.dtype, device=point.device)
-        cubic = float(_derivatives(lambda t: after(t).objective, zero, 3)[2])  # noqa: B023
-        truncation = abs(cubic) / 6
-        step = _step(truncation, U * float(passed.objective))
-        ahead, behind = after(zero + step), after(zero - step)
-        measured = float((ahead.objective - behind.objective) / (2 * step))
-        crossed = not torch.equal(problem.sides(ahead.z[:-1]), problem.sides(behind.z[:-1]))
+        found, step, allowed = _difference(problem, after, float(passed.objective))
         moved = U * float((point.abs() * slope.abs()).sum())
-        allowed = truncation * step**2 + (float(bounds.objective.error) + moved) / step
-        allowed += float((np.abs(_array(way)) * bound.error).sum())
+        own = float((np.abs(_array(way)) * bound.error).sum())
         size = float(torch.linalg.vector_norm(slope)) or 1.0
-        yield problem.record("difference_error", abs(measured - float((slope * way).sum())) / size,
-                   np.nan if crossed else 0.0, tensor=tensor, layer=layer,
-                   method="central", step=step, bound=allowed / size)  # fmt: skip
+        yield problem.record(
+            "difference_error", abs(found - float((slope * way).sum())) / size,
+            0.0 if math.isfinite(allowed) else np.nan, tensor=tensor, layer=layer, method="central",
+            step=step, bound=(allowed + (rounding + moved) / step + own) / size,
+        )  # fmt: skip
+
+
+def _difference(
+    problem: _Problem, after: Callable[[Tensor], Forward], size: float
+) -> tuple[float, float, float]:
+    """Central difference of J at the best step, that step, and |f'''| h^2 / 6.
+
+    The last is nan where a unit crosses a bend of its activation on the way.
+    """
+    zero = torch.zeros((), dtype=torch.float64, device=problem.inputs.device)
+    truncation = abs(float(_derivatives(lambda t: after(t).objective, zero, 3)[2])) / 6
+    step = _step(truncation, U * size)
+    ahead, behind = after(zero + step), after(zero - step)
+    found = float((ahead.objective - behind.objective) / (2 * step))
+    same = torch.equal(problem.sides(ahead.z[:-1]), problem.sides(behind.z[:-1]))
+    return found, step, truncation * step**2 if same else math.nan
 
 
 def _after(
@@ -449,8 +458,13 @@ def _hessian_rows(
     largest = max(float(t.abs().max()) for t in mine[0]) or 1.0
     gap = max(float((a - b.reshape(a.shape)).abs().max())
               for a, b in zip(mine[0], theirs, strict=True))  # fmt: skip
-    yield problem.record("hessian_error", gap / largest, 0.0, method="autograd",
-               bound=2 * max(float(e.max()) for e in errors[0]) / largest)  # fmt: skip
+    yield problem.record(
+        "hessian_error",
+        gap / largest,
+        0.0,
+        method="autograd",
+        bound=2 * max(float(e.max()) for e in errors[0]) / largest,
+    )
     size = math.sqrt(_dot(mine[0], mine[0])) or 1.0
     one, other = _dot(_flat(ways[1]), mine[0]), _dot(_flat(ways[0]), mine[1])
     summed = float(gamma(sum(t.numel() for t in mine[0]), U))
@@ -459,8 +473,9 @@ def _hessian_rows(
         for flat, group, product in ((flats[1], errors[0], mine[0]), (flats[0], errors[1], mine[1]))
         for way, error, turned in zip(flat, group, product, strict=True)
     )
-    yield problem.record("hessian_symmetry", abs(one - other) / size, 0.0,
-               method="by hand", bound=allowed / size)  # fmt: skip
+    yield problem.record(
+        "hessian_symmetry", abs(one - other) / size, 0.0, method="by hand", bound=allowed / size
+    )
     if problem.cell.depth <= CHECKED:
         slack = sum(float((w * e).sum()) for w, e in zip(flats[1], errors[0], strict=True))
         yield _hessian_difference(problem, gradients, ways, bounds[0], (one, size, slack), mine[1])
@@ -504,9 +519,14 @@ def _hessian_difference(
     summed *= sum(float((u * g).abs().sum()) for u, g in zip(_flat(across), flat, strict=True))
     allowed = truncation * step**2 + (rounding + moved + summed) / step + slack
     error = abs((ends[0] - ends[1]) / (2 * step) - product)
-    return problem.record("hessian_difference_error", error / size,
-                0.0 if torch.equal(*states) else np.nan, method="central",
-                step=step, bound=allowed / size)  # fmt: skip
+    return problem.record(
+        "hessian_difference_error",
+        error / size,
+        0.0 if torch.equal(*states) else np.nan,
+        method="central",
+        step=step,
+        bound=allowed / size,
+    )
 
 
 def _memory_rows(problem: _Problem, passed: Forward) -> Records:
