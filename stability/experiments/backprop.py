@@ -257,6 +257,11 @@ def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
     return sum(float((a * b).sum()) for a, b in zip(one, other, strict=True))
 
 
+def _sizes(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """The sum of the magnitudes of all products of entries."""
+    return sum(float((a * b).abs().sum()) for a, b in zip(one, other, strict=True))
+
+
 def _array(tensor: Tensor) -> Any:
     return tensor.numpy(force=True)
 
@@ -381,33 +386,42 @@ def _derivatives(function: Callable[[Tensor], Tensor], start: Tensor, orders: in
 def _difference_rows(
     problem: _Problem, passed: Forward, gradients: Backward, bounds: theory.Passes
 ) -> Records:
-    """Central differences by every tensor along one direction, at the best step.
-
-    Error bound: the third derivative's share, and the rounding of J and of the argument over h.
-    """
+    """Central differences by every tensor, each along one direction."""
     points = _named(passed.z, passed.h[1:], *problem.parameters)
     slopes = _named(gradients.z, gradients.h, *gradients.parameters)
     errors = _named(bounds.z, bounds.h, bounds.weights, bounds.biases)
+    rounding = float(bounds.objective.error)
     for (tensor, layer, point), (_, _, slope), (_, _, bound) in zip(
         points, slopes, errors, strict=True
     ):
         way = problem.normal("way", tensor, layer, *point.shape)
         way = way / torch.linalg.vector_norm(way)
         after = partial(_after, problem, tensor, layer, point, way)
-        zero = torch.zeros((), dtype=point.dtype, device=point.device)
-        cubic = float(_derivatives(lambda t: after(t).objective, zero, 3)[2])  # noqa: B023
-        truncation = abs(cubic) / 6
-        step = _step(truncation, U * float(passed.objective))
-        ahead, behind = after(zero + step), after(zero - step)
-        measured = float((ahead.objective - behind.objective) / (2 * step))
-        crossed = not torch.equal(problem.sides(ahead.z[:-1]), problem.sides(behind.z[:-1]))
-        moved = U * float((point.abs() * slope.abs()).sum())
-        allowed = truncation * step**2 + (float(bounds.objective.error) + moved) / step
-        allowed += float((np.abs(_array(way)) * bound.error).sum())
+        found, step, allowed = _difference(problem, after, float(passed.objective))
+        moved = U * _sizes([point], [slope])
+        own = float((np.abs(_array(way)) * bound.error).sum())
         size = float(torch.linalg.vector_norm(slope)) or 1.0
-        yield problem.record("difference_error", abs(measured - float((slope * way).sum())) / size,
-                   np.nan if crossed else 0.0, tensor=tensor, layer=layer,
-                   method="central", step=step, bound=allowed / size)  # fmt: skip
+        yield problem.record(
+            "difference_error", abs(found - float((slope * way).sum())) / size,
+            0.0 if math.isfinite(allowed) else np.nan, tensor=tensor, layer=layer, method="central",
+            step=step, bound=(allowed + (rounding + moved) / step + own) / size,
+        )  # fmt: skip
+
+
+def _difference(
+    problem: _Problem, after: Callable[[Tensor], Forward], size: float
+) -> tuple[float, float, float]:
+    """Central difference of J at the best step, that step, and |f'''| h^2 / 6.
+
+    The last is nan where a unit crosses a bend of its activation on the way.
+    """
+    zero = torch.zeros((), dtype=torch.float64, device=problem.inputs.device)
+    truncation = abs(float(_derivatives(lambda t: after(t).objective, zero, 3)[2])) / 6
+    step = _step(truncation, U * size)
+    ahead, behind = after(zero + step), after(zero - step)
+    found = float((ahead.objective - behind.objective) / (2 * step))
+    same = torch.equal(problem.sides(ahead.z[:-1]), problem.sides(behind.z[:-1]))
+    return found, step, truncation * step**2 if same else math.nan
 
 
 def _after(
@@ -445,25 +459,27 @@ def _hessian_rows(
         v.reshape(leaf.shape) for v, leaf in zip(_flat(ways[0]), _flat(leaves), strict=True)
     ])  # fmt: skip
     errors = [[e.error for e in (*b.turned_weights, *b.turned_biases)] for b in bounds]
-    flats = [[np.abs(_array(t)) for t in _flat(way)] for way in ways]
     largest = max(float(t.abs().max()) for t in mine[0]) or 1.0
     gap = max(float((a - b.reshape(a.shape)).abs().max())
               for a, b in zip(mine[0], theirs, strict=True))  # fmt: skip
-    yield problem.record("hessian_error", gap / largest, 0.0, method="autograd",
-               bound=2 * max(float(e.max()) for e in errors[0]) / largest)  # fmt: skip
+    yield problem.record(
+        "hessian_error",
+        gap / largest,
+        0.0,
+        method="autograd",
+        bound=2 * max(float(e.max()) for e in errors[0]) / largest,
+    )
     size = math.sqrt(_dot(mine[0], mine[0])) or 1.0
     one, other = _dot(_flat(ways[1]), mine[0]), _dot(_flat(ways[0]), mine[1])
     summed = float(gamma(sum(t.numel() for t in mine[0]), U))
-    allowed = sum(
-        float((way * (error + summed * np.abs(_array(turned)))).sum())
-        for flat, group, product in ((flats[1], errors[0], mine[0]), (flats[0], errors[1], mine[1]))
-        for way, error, turned in zip(flat, group, product, strict=True)
+    slack = [_along(ways[1 - i], errors[i]) for i in (0, 1)]
+    allowed = sum(slack) + summed * sum(_sizes(_flat(ways[1 - i]), mine[i]) for i in (0, 1))
+    yield problem.record(
+        "hessian_symmetry", abs(one - other) / size, 0.0, method="by hand", bound=allowed / size
     )
-    yield problem.record("hessian_symmetry", abs(one - other) / size, 0.0,
-               method="by hand", bound=allowed / size)  # fmt: skip
     if problem.cell.depth <= CHECKED:
-        slack = sum(float((w * e).sum()) for w, e in zip(flats[1], errors[0], strict=True))
-        yield _hessian_difference(problem, gradients, ways, bounds[0], (one, size, slack), mine[1])
+        known = one, size, slack[0]
+        yield _hessian_difference(problem, gradients, ways, bounds[0], known, mine[1])
 
 
 def _hessian_difference(
@@ -493,20 +509,20 @@ def _hessian_difference(
         found = kernel.backward(network, passed, problem.target)
         ends.append(_dot(_flat(across), _flat(found.parameters)))
         states.append(problem.sides(passed.z[:-1]))
-    rounding = sum(
-        float((np.abs(_array(u)) * e.error).sum())
-        for u, e in zip(_flat(across), (*bound.weights, *bound.biases), strict=True)
+    moved = U * _sizes(_flat(problem.parameters), turned)
+    summed = float(gamma(sum(t.numel() for t in flat), U)) * _sizes(_flat(across), flat)
+    allowed = (
+        truncation * step**2 + (_along(across, _errors(bound)) + moved + summed) / step + slack
     )
-    moved = U * sum(
-        float((p * h).abs().sum()) for p, h in zip(_flat(problem.parameters), turned, strict=True)
-    )
-    summed = float(gamma(sum(t.numel() for t in flat), U))
-    summed *= sum(float((u * g).abs().sum()) for u, g in zip(_flat(across), flat, strict=True))
-    allowed = truncation * step**2 + (rounding + moved + summed) / step + slack
     error = abs((ends[0] - ends[1]) / (2 * step) - product)
-    return problem.record("hessian_difference_error", error / size,
-                0.0 if torch.equal(*states) else np.nan, method="central",
-                step=step, bound=allowed / size)  # fmt: skip
+    return problem.record(
+        "hessian_difference_error",
+        error / size,
+        0.0 if torch.equal(*states) else np.nan,
+        method="central",
+        step=step,
+        bound=allowed / size,
+    )
 
 
 def _memory_rows(problem: _Problem, passed: Forward) -> Records:
@@ -654,13 +670,9 @@ def _curve(problem: _Problem, replicates: int) -> Iterator[pd.DataFrame]:
     whole = ~_array((sides[0] != sides[1]).flatten(1).any(1))
     steps = STEPS[:, None]
     bounds = [problem.theory(way, U) for way in ways]
-    own = np.array([_along(way, b) for way, b in zip(ways, bounds, strict=True)]) / size
-    moved = U * sum(
-        float((p * g).abs().sum())
-        for p, g in zip(_flat(problem.parameters), _flat(gradients), strict=True)
-    )
+    own = np.array([_along(way, _errors(b)) for way, b in zip(ways, bounds, strict=True)]) / size
+    moved = U * _sizes(_flat(problem.parameters), _flat(gradients)) / size
     rounding, noise = float(bounds[0].objective.error) / size, U * abs(here) / size
-    moved /= size
     central = (high - low) / (2 * steps) / size - slope
     forward = (high - here) / steps / size - slope
     quotients = (
@@ -690,11 +702,15 @@ def _curve(problem: _Problem, replicates: int) -> Iterator[pd.DataFrame]:
                    bound=_rms(np.array(doubled) / size + own))  # fmt: skip
 
 
-def _along(way: Parameters, bounds: theory.Passes) -> float:
-    """Bound on the error of the gradient's product with ``way``."""
-    errors = (*bounds.weights, *bounds.biases)
+def _errors(bounds: theory.Passes) -> list[Any]:
+    """Those of the gradient by the parameters."""
+    return [item.error for item in (*bounds.weights, *bounds.biases)]
+
+
+def _along(way: Parameters, errors: Sequence[Any]) -> float:
+    """Bound on the error of the product of ``way`` with what errs by no more than ``errors``."""
     return sum(
-        float((np.abs(_array(v)) * e.error).sum()) for v, e in zip(_flat(way), errors, strict=True)
+        float((np.abs(_array(v)) * e).sum()) for v, e in zip(_flat(way), errors, strict=True)
     )
 
 

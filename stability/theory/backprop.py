@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -135,55 +136,76 @@ def checkpointed_bytes(widths: Sequence[int], batch: int, saving: Saving, itemsi
 
 @dataclass(frozen=True)
 class Rounded:
-    """Computed numbers with a bound on their absolute errors, to first order in u.
+    """Computed numbers with bounds on their absolute errors, to first order in u.
 
     Running error analysis (Higham 2002, Accuracy and Stability of Numerical Algorithms, sec. 3.3):
-    every operation passes its operands' errors on and adds its own.  ``value``, ``error``: of one
-    shape; ``u``: unit roundoff.  Terms of order u^2 are left out.
+    every operation passes its operands' errors on and adds its own.  ``value`` and ``error``: of
+    one shape, entry by entry; ``reach``: a bound on the errors' Euclidean norm, which grows by
+    spectral norms where entries grow by sums of magnitudes, and so stays sharp through many layers;
+    ``u``: unit roundoff.  Terms of order u^2 and underflow are left out.
     """
 
     value: Array
     error: Array
+    reach: float
     u: float
 
     @classmethod
     def exact(cls, value: Array, u: float) -> "Rounded":
         """Numbers without an error."""
-        return cls(value, np.zeros_like(value), u)
+        return cls(value, np.zeros_like(value), 0.0, u)
+
+    def _made(self, value: Array, passed: Array, reach: float, own: Array) -> "Rounded":
+        """The result of an operation: errors passed on, their norm, and its own roundings."""
+        error = passed + own
+        norm = min(float(np.linalg.norm(error)), reach + float(np.linalg.norm(own)))
+        return Rounded(value, np.minimum(error, norm), norm, self.u)
+
+    @cached_property
+    def _size(self) -> float:
+        """A bound on the spectral norm; sharp for exact matrices, which come once a layer."""
+        return float(np.linalg.norm(self.value, None if self.reach else 2))
+
+    @cached_property
+    def _largest(self) -> float:
+        return float(np.abs(self.value).max())
 
     def __add__(self, other: "Rounded") -> "Rounded":
         value = self.value + other.value
-        return Rounded(value, self.error + other.error + self.u * np.abs(value), self.u)
+        own = self.u * np.abs(value)
+        return self._made(value, self.error + other.error, self.reach + other.reach, own)
 
     def __mul__(self, other: "Rounded") -> "Rounded":
         value = self.value * other.value
         passed = self.error * np.abs(other.value) + np.abs(self.value) * other.error
-        return Rounded(value, passed + self.u * np.abs(value), self.u)
+        reach = self.reach * other._largest + self._largest * other.reach
+        return self._made(value, passed, reach, self.u * np.abs(value))
 
     def __matmul__(self, other: "Rounded") -> "Rounded":
         a, b = np.abs(self.value), np.abs(other.value)
         own = float(gamma(a.shape[-1], self.u)) * (a @ b)
-        return Rounded(self.value @ other.value, self.error @ b + a @ other.error + own, self.u)
+        reach = self.reach * other._size + self._size * other.reach
+        passed = self.error @ b + a @ other.error
+        return self._made(self.value @ other.value, passed, reach, own)
 
     @property
     def T(self) -> "Rounded":
         """Transposed."""
-        return Rounded(self.value.T, self.error.T, self.u)
+        return Rounded(self.value.T, self.error.T, self.reach, self.u)
 
     def scaled(self, factor: float) -> "Rounded":
         """Times a number that is itself rounded once."""
-        value = self.value * factor
-        return Rounded(value, self.error * abs(factor) + 2 * self.u * np.abs(value), self.u)
+        value, size = self.value * factor, abs(factor)
+        return self._made(value, self.error * size, self.reach * size, 2 * self.u * np.abs(value))
 
     def sum(self, axis: int | None = None) -> "Rounded":
         """Summed in any order, over all entries or along an axis that stays with length 1."""
         keep = axis is not None
-        own = gamma(self.value.size / self.value.sum(axis, keepdims=keep).size, self.u)
-        size = np.abs(self.value).sum(axis, keepdims=keep)
-        return Rounded(
-            self.value.sum(axis, keepdims=keep), self.error.sum(axis, keepdims=keep) + own * size,
-            self.u,
-        )  # fmt: skip
+        value = self.value.sum(axis, keepdims=keep)
+        terms = self.value.size // value.size
+        own = float(gamma(terms, self.u)) * np.abs(self.value).sum(axis, keepdims=keep)
+        passed = self.error.sum(axis, keepdims=keep)
+        return self._made(value, passed, self.reach * math.sqrt(terms), own)
 
     def apply(self, function: Function) -> "Rounded":
         """An elementary function; the error passed on is its change between the bounds.
@@ -192,8 +214,10 @@ class Rounded:
         """
         value = function(self.value)
         ends = [np.abs(function(self.value + s * self.error) - value) for s in (-1.0, 1.0)]
+        change = np.maximum(*ends)
+        slopes = np.divide(change, self.error, out=np.zeros_like(change), where=self.error > 0)
         own = ELEMENTARY * self.u * (1 + np.abs(self.value))
-        return Rounded(value, np.maximum(*ends) + own, self.u)
+        return self._made(value, change, float(slopes.max()) * self.reach, own)
 
 
 class Passes(NamedTuple):
@@ -221,7 +245,9 @@ def _softmax(output: Rounded) -> Rounded:
     share /= share.sum(axis=1, keepdims=True)
     roundings = 2 * ELEMENTARY + shifted.shape[1] - 2 * shifted.min(axis=1, keepdims=True)
     moved = output.error + (share * output.error).sum(axis=1, keepdims=True)
-    return Rounded(share, share * (moved + output.u * roundings), output.u)
+    # The derivative diag(p) - p p^T has a spectral norm of 1/2 at most.
+    own = share * output.u * roundings
+    return output._made(share, share * moved, output.reach / 2, own)
 
 
 def _loss(loss: str, output: Rounded, target: Array) -> tuple[Rounded, Rounded]:
@@ -237,7 +263,9 @@ def _loss(loss: str, output: Rounded, target: Array) -> tuple[Rounded, Rounded]:
     roundings = 2 * ELEMENTARY + shifted.shape[1] + 4 * (log - shifted.min(axis=1, keepdims=True))
     passed = (np.abs(gap.value) * output.error).sum(axis=1, keepdims=True)
     each = log - (target * shifted).sum(axis=1, keepdims=True)
-    return Rounded(each, passed + u * roundings, u).sum().scaled(1 / batch), gap.scaled(1 / batch)
+    steepest = float(np.linalg.norm(gap.value, axis=1).max())
+    fit = output._made(each, passed, steepest * output.reach, u * roundings)
+    return fit.sum().scaled(1 / batch), gap.scaled(1 / batch)
 
 
 def _curvature(loss: str, output: Rounded, tangent: Rounded) -> Rounded:

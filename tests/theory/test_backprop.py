@@ -331,11 +331,26 @@ def test_every_operation_bounds_its_own_rounding(first: list[float], second: lis
         ((one * other + one) @ other.T, (c * d + c) @ d.T),
     ]  # fmt: skip
     for bound, single in pairs:
-        assert np.all(np.abs(bound.value - single) <= bound.error * (1 + 1e-5) + 1e-30)
+        gap = np.abs(bound.value - single)
+        assert np.all(gap <= bound.error * (1 + 1e-5) + 1e-30)
+        assert np.linalg.norm(gap) <= bound.reach * (1 + 1e-5) + 1e-30
+
+
+def test_norms_keep_the_bound_sharp_through_many_isometries() -> None:
+    """gamma_n n a product in norm, where sums of magnitudes would grow as (n / 1.6)^(L / 2)."""
+    rng, n, length = np.random.default_rng(1), 16, 40
+    product, plain = Rounded.exact(np.eye(n), U), np.eye(n, dtype=np.float32)
+    for _ in range(length):
+        factor = np.linalg.qr(rng.standard_normal((n, n)))[0].astype(np.float32)
+        product = product @ Rounded.exact(factor.astype(float), U)
+        plain = plain @ factor
+    assert product.reach < 1.01 * length * n**2 * U
+    scale = NARROW / U
+    assert 1e-3 * product.reach < np.linalg.norm(plain - product.value) / scale < product.reach
 
 
 def test_an_error_across_a_kink_counts_in_full() -> None:
-    z = Rounded(np.array([1e-9, 0.5]), np.array([2e-9, 2e-9]), U)
+    z = Rounded(np.array([1e-9, 0.5]), np.array([2e-9, 2e-9]), 3e-9, U)
     slope = z.apply(lambda x: (x > 0).astype(float))
     assert slope.error[0] == pytest.approx(1.0)
     assert slope.error[1] < 1e-14
