@@ -302,10 +302,9 @@ class _Cell:
         self._train(problem, arithmetic, dropout, self.steps, observe)
         deviation, rank, loss = np.array(found, float).T
         equal = 0.0 if arithmetic in SYMMETRIC and not dropout else np.nan
-        full = float(min(self.width, INPUTS))
-        ranks = np.where(np.arange(len(self.marks)) == 0, 1.0, full if dropout else equal + 1)
+        ranks = np.full(len(self.marks), equal + 1)
         if dropout:
-            ranks[1:-1] = np.nan
+            ranks[-1] = min(self.width, INPUTS)
         where = {**self.where, "arithmetic": arithmetic, "dropout": dropout,
                  "activation": ACTIVATION, "step": self.marks}  # fmt: skip
         bound = np.full(len(self.marks), np.nan) if dropout else self.drift.bound(u)
@@ -507,7 +506,8 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
     equal = _without_dropout(deviation)
     for name, words, source in (
         ("fractions", "In exact arithmetic units that start equal stay equal, under every "
-         "optimizer: equal units have equal gradients.", "Induction over the steps"),
+         "optimizer: equal units have equal gradients.", f"Induction over the steps; Adam's root "
+         f"is cut after {ROOT_BITS} binary places"),
         ("ordered_float32", "Bit for bit so in float32, at any width, where every unit is summed "
          "by the same operations: rounding is no random thing.", "IEEE 754: elementwise operations "
          "are functions of their operands"),
@@ -554,7 +554,7 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
         "saddle", "One of its eigenvalues is negative wherever incoming weights have a gradient.",
         "The zero in its corner", least, allowed=-least["predicted"] - least["bound"],
     )  # fmt: skip
-    dropped = rank[(rank["dropout"] > 0) & (rank["step"] > 0) & rank["predicted"].notna()]
+    dropped = rank[(rank["dropout"] > 0) & rank["predicted"].notna()]
     if not dropped.empty:
         yield claims.bounded(
             "dropout_rank", "Dropout breaks the symmetry at once: the weights end with full rank.",
