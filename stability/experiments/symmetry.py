@@ -86,8 +86,8 @@ class Symmetry(Experiment):
         check_range("experiment.steps", self.steps, at_least=1)
 
     def memory(self) -> int:
-        """Bytes of the products of one ordered sum, and of the theory's steps."""
-        products = 8 * SAMPLES * max(self.width) * (3 * INPUTS + CLASSES)
+        """Bytes of the products of some ordered sums, and of the theory's steps."""
+        products = 8 * SAMPLES * max(self.width) * INPUTS * 10
         return 2**24 + products + 8 * self.steps * (3 * (INPUTS + 1) + 1) ** 2
 
     def run(self, context: Context) -> pd.DataFrame:
@@ -119,7 +119,7 @@ class Symmetry(Experiment):
         top = judged.loc[judged["predicted"].idxmax()]
         said = (
             f"Two of {top['width']} units that start a unit in the last place off the others are "
-            f"{top['measured']:.4g} times as far apart after {top['step']} steps of "
+            f"{top['measured']:.4g} times as far apart at step {top['step']} of "
             f"{top['optimizer']} (predicted {top['predicted']:.4g})."
         )
         kept = _without_dropout(select(table, "deviation"))
@@ -302,10 +302,9 @@ class _Cell:
         self._train(problem, arithmetic, dropout, self.steps, observe)
         deviation, rank, loss = np.array(found, float).T
         equal = 0.0 if arithmetic in SYMMETRIC and not dropout else np.nan
-        full = float(min(self.width, INPUTS))
-        ranks = np.where(np.arange(len(self.marks)) == 0, 1.0, full if dropout else equal + 1)
+        ranks = np.full(len(self.marks), equal + 1)
         if dropout:
-            ranks[1:-1] = np.nan
+            ranks[-1] = min(self.width, INPUTS)
         where = {**self.where, "arithmetic": arithmetic, "dropout": dropout,
                  "activation": ACTIVATION, "step": self.marks}  # fmt: skip
         bound = np.full(len(self.marks), np.nan) if dropout else self.drift.bound(u)
@@ -385,7 +384,7 @@ def _loss(layers: Layers, problem: Problem) -> float:
 
 def _saddle(data: _Data, width: int) -> Iterator[pd.DataFrame]:
     """Eigenvalues of the loss's Hessian where one unit moves by d and another by -d."""
-    problem = data.precise()
+    problem = data.precise()._replace(product=torch.mm)
     start = _constant(problem, width, CONSTANT)
 
     def loss(d: Tensor) -> Tensor:
@@ -507,7 +506,8 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
     equal = _without_dropout(deviation)
     for name, words, source in (
         ("fractions", "In exact arithmetic units that start equal stay equal, under every "
-         "optimizer: equal units have equal gradients.", "Induction over the steps"),
+         "optimizer: equal units have equal gradients.", f"Induction over the steps; Adam's root "
+         f"is cut after {ROOT_BITS} binary places"),
         ("ordered_float32", "Bit for bit so in float32, at any width, where every unit is summed "
          "by the same operations: rounding is no random thing.", "IEEE 754: elementwise operations "
          "are functions of their operands"),
@@ -535,7 +535,7 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
     yield claims.bounded(
         "growth", "Equal units are a saddle of the loss: two that start one float32 unit in the "
         f"last place above and below the others part as the linearised descent says, here "
-        f"{most['measured']:.3g} times as far in {most['step']} steps of {most['optimizer']}. "
+        f"{most['measured']:.3g} times as far at step {most['step']} of {most['optimizer']}. "
         "Allowed are terms of second order, which twice the distance tells, and float64's "
         f"rounding; judged up to a difference of {LINEAR:g}.",
         "Product of I - rate Hessian across the manifold", growth,
@@ -554,7 +554,7 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
         "saddle", "One of its eigenvalues is negative wherever incoming weights have a gradient.",
         "The zero in its corner", least, allowed=-least["predicted"] - least["bound"],
     )  # fmt: skip
-    dropped = rank[(rank["dropout"] > 0) & (rank["step"] > 0) & rank["predicted"].notna()]
+    dropped = rank[(rank["dropout"] > 0) & rank["predicted"].notna()]
     if not dropped.empty:
         yield claims.bounded(
             "dropout_rank", "Dropout breaks the symmetry at once: the weights end with full rank.",

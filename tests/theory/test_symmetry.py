@@ -9,6 +9,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
+import torch
 from accuracy import Case
 
 from stability.theory import symmetry as theory
@@ -151,6 +152,15 @@ def worst_difference() -> float:
     return max(errors)
 
 
+def worst_rule() -> float:
+    """Against the defaults that PyTorch states."""
+    defaults = torch.optim.Adam([torch.zeros(1)]).defaults
+    told = theory.rule("adam", defaults["lr"])
+    pairs = [(told.first, defaults["betas"][0]), (told.second, defaults["betas"][1]),
+             (told.gain, 1 - defaults["betas"][0]), (told.eps, defaults["eps"])]  # fmt: skip
+    return float(max(abs((one or 0.0) / other - 1) for one, other in pairs))
+
+
 def worst_step() -> float:
     """Gradients of all magnitudes, in fractions."""
     errors = []
@@ -166,6 +176,8 @@ ACCURACY = [
          1e-12, worst_growth),
     Case("symmetry.drift", "loss of equal units", "one unit counted n times",
          "SGD, momentum, Adam, 12 steps", "40-digit training of four units", 1e-12, worst_loss),
+    Case("symmetry.rule", "constants of Adam", "Kingma & Ba 2015, algorithm 1", "defaults",
+         "PyTorch's defaults", 1e-15, worst_rule),
     Case("symmetry.transverse_hessian", "Hessian across the manifold of equal units",
          "second derivative of the loss", "4 units of tanh", "50-digit differences", 1e-12,
          worst_hessian),
