@@ -367,7 +367,7 @@ def _folk_claims(table: pd.DataFrame) -> Iterator[Claim]:
         apart = (limit - mine["predicted"]).abs().to_numpy(float)
         yield claims.statistical(
             name,
-            f"{statement} {SECOND} So is what the variance map lacks to its fixed point.",
+            f"{statement} {SECOND} Also allowed: what the map lacks to its fixed point.",
             "Schoenholz et al. 2017, sec. 3; torch.nn.init.calculate_gain",
             mine.assign(predicted=limit),
             resolution=APART,
