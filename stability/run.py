@@ -12,11 +12,13 @@ from typing import Any
 
 import psutil
 import torch
+from threadpoolctl import threadpool_limits
 
 from stability import claims, store
 from stability.config import build, describe
 from stability.errors import InputError, check_range, nearest
 from stability.experiment import Context, Experiment
+from stability.kernels import gemm
 from stability.lock import HeldError, lock
 from stability.progress import display
 
@@ -161,8 +163,11 @@ def _compute(
     folder: Path,
 ) -> None:
     torch.set_num_threads(how.threads)
+    full_precision()
     started, clock = datetime.now(UTC), time.perf_counter()
-    table = experiment.run(Context(how.seed, how.device, progress))
+    # The threads of numpy's BLAS, too.
+    with threadpool_limits(how.threads):
+        table = experiment.run(Context(how.seed, how.device, progress))
     verdicts = claims.to_frame(type(experiment).claims(table))
     provenance = {
         "config": describe(experiment),
@@ -170,6 +175,11 @@ def _compute(
         "device": how.device,
         "device_name": _device_name(how.device),
         "threads": how.threads,
+        "arithmetic": {
+            "matmul": gemm.library(),
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+            "float32": torch.get_float32_matmul_precision(),
+        },
         "command": command,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - clock, 3),
@@ -177,6 +187,12 @@ def _compute(
         **store.machine(),
     }
     store.save(folder, table, verdicts, provenance)
+
+
+def full_precision() -> None:
+    """Keep TF32 and bfloat16 from standing in for float32, whatever was set before."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def _device_name(device: str) -> str:
