@@ -1,6 +1,11 @@
 """Numerical-stability experiments: every measured number beside its prediction."""
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Threads of torch's that wait for each other in a busy loop make it 40 times slower on a busy
+# machine; it reads this when it is imported, and workers inherit it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from stability.experiment import Context, Experiment, Figure

@@ -197,7 +197,6 @@ def _sweep(arguments: Sequence[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     known = get_args_parser().parse_args(arguments)
     from stability.sweep import sweep
 
@@ -213,7 +212,6 @@ def _hydra(arguments: Sequence[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     chosen = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv[1:] = arguments

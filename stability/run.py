@@ -19,6 +19,7 @@ from stability import claims, store
 from stability.config import build, describe
 from stability.errors import InputError, check_choice, check_range, nearest
 from stability.experiment import Context, Experiment
+from stability.kernels import gemm
 from stability.lock import HeldError, lock
 from stability.progress import display
 
@@ -172,16 +173,22 @@ def _compute(
     folder: Path,
 ) -> None:
     torch.set_num_threads(how.threads)
+    full_precision()
     started, clock = datetime.now(UTC), time.perf_counter()
     with threadpool_limits(how.threads, "blas"):
         table = experiment.run(Context(how.seed, how.device, progress))
-        verdicts = claims.to_frame(type(experiment).claims(table))
+    verdicts = claims.to_frame(type(experiment).claims(table))
     provenance = {
         "config": describe(experiment),
         "seed": how.seed,
         "device": how.device,
         "device_name": _device_name(how.device),
         "threads": how.threads,
+        "arithmetic": {
+            "matmul": gemm.library(),
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+            "float32": torch.get_float32_matmul_precision(),
+        },
         "command": command,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - clock, 3),
@@ -189,6 +196,12 @@ def _compute(
         **store.machine(),
     }
     store.save(folder, table, verdicts, provenance)
+
+
+def full_precision() -> None:
+    """Keep TF32 and bfloat16 from standing in for float32, whatever was set before."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def _device_name(device: str) -> str:

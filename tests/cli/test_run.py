@@ -27,6 +27,9 @@ def test_a_run_stores_its_table_claims_and_provenance(toy: Run, tmp_path: Path) 
     assert provenance["threads"] == 1
     assert provenance["versions"]["torch"]
     assert provenance["cpu"]
+    assert provenance["arithmetic"]["matmul"] in ("torch", "numpy")
+    assert provenance["arithmetic"]["float32"] == "highest"
+    assert provenance["environment"]["OMP_WAIT_POLICY"]
     assert provenance["seconds"] > 0
     assert len(pd.read_parquet(table)) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
