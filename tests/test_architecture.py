@@ -23,6 +23,8 @@ FORBIDDEN = {
     "experiments": ("hydra", "omegaconf", "stability.store", "stability.report", "stability.run"),
     "report": ("hydra", "omegaconf", "torch", "stability.kernels", "stability.theory",
                "stability.run"),
+    "bench": ("hydra", "omegaconf", "torch", "stability.config", "stability.kernels",
+              "stability.theory", "stability.experiments", "stability.run"),
 }  # fmt: skip
 
 

@@ -1,0 +1,90 @@
+"""The benchmarks' own fixtures, run by pytest-benchmark in a process of their own."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+TEST = """
+import time
+import pytest
+
+CALLS = []
+
+def spend(word, seconds):
+    CALLS.append(word)
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return word
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_versus(versus, n):
+    versus(lambda: spend("o", 0.006), lambda: spend("n", 0.018), dtype="float32", rounds=9,
+           flop=1e6, bytes_=2e6, check=lambda ours, naive: CALLS.append(ours + naive))
+    assert CALLS[:3] == ["o", "n", "on"]
+    if len(CALLS) > 3:
+        assert "".join(CALLS).endswith("on" * 9)
+    CALLS.clear()
+
+def test_alone(alone):
+    assert alone(lambda: 3, dtype="float64", threads=2, rounds=3) == 3
+
+def test_wrong(versus):
+    def check(ours, naive):
+        assert ours == naive
+    versus(lambda: 1, lambda: 2, dtype="float32", check=check)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Any:
+    for name in ("conftest.py", "measuring.py"):
+        shutil.copy(BENCHMARKS / name, tmp_path)
+    (tmp_path / "test_own.py").write_text(TEST)
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words],
+            cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+
+    return call
+
+
+def test_peers_are_timed_in_turn_and_limits_are_told(run: Any, tmp_path: Path) -> None:
+    done = run("--benchmark-enable", "--benchmark-json=out.json")
+    assert "1 failed, 3 passed" in done.stdout
+    content = json.loads((tmp_path / "out.json").read_text())
+    found = {entry["name"]: entry for entry in content["benchmarks"]}
+    assert set(found) == {"test_versus[1]", "test_versus[2]", "test_alone"}
+    entry = found["test_versus[1]"]
+    extra = entry["extra_info"]
+    assert entry["options"]["timer"] == "process_time"
+    assert found["test_alone"]["options"]["timer"] == "perf_counter"
+    assert "speedup" not in found["test_alone"]["extra_info"]
+    median = np.median(entry["stats"]["data"])
+    assert len(entry["stats"]["data"]) == 9
+    assert median >= 0.006
+    assert extra["peer_median"] >= 0.018
+    assert extra["speedup_low"] <= extra["speedup"] <= extra["speedup_high"]
+    assert extra["gflops"] == pytest.approx(1e6 / median / 1e9)
+    limits = 1e6 / extra["peak_gflops"] / 1e9, 2e6 / extra["peak_gbytes_per_s"] / 1e9
+    assert extra["share_of_limit"] == pytest.approx(max(limits) / median)
+    assert extra["versions"]["torch"]
+    assert content["machine_info"]["cores"] >= 1
+
+
+def test_quick_and_untimed_runs_leave_out_what_they_do_not_need(run: Any, tmp_path: Path) -> None:
+    run("--benchmark-enable", "--quick", "--benchmark-json=out.json")
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert not {"speedup", "peak_gflops"} & set(content["benchmarks"][0]["extra_info"])
+    done = run("--benchmark-disable")
+    assert "1 failed, 2 passed, 1 deselected" in done.stdout
