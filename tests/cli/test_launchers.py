@@ -81,5 +81,3 @@ def test_a_killed_job_and_a_slow_one_cost_no_other(toy: Run, launcher: list[str]
     assert "4 jobs: 1 done, 3 failed" in done.stdout
     assert done.stdout.count("its process was killed") == 2
     assert done.stdout.count("TimeLimitError: longer than time_limit=5 s") == 1
-    again = toy(*words, *launcher)
-    assert "4 jobs: 1 reused, 3 to run" in again.stdout

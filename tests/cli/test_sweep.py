@@ -5,7 +5,6 @@ import os
 import random
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from running import Run
 
@@ -95,6 +95,9 @@ def test_a_failed_job_stops_no_other_and_says_how_to_repeat_it(
     assert "a bug" in repeated.stderr
     page = (tmp_path / "reports" / "sweeps" / sweep.name / "index.html").read_text()
     assert "ZeroDivisionError: a bug" in page
+    assert "4 cells" in page
+    assert "× is not done" in page
+    assert "Warning" not in done.stderr
     told = stability("status", str(sweep))
     assert told.returncode == 1
     assert "2 done, 0 running, 2 failed, 0 killed, 0 missing" in told.stdout
@@ -152,25 +155,46 @@ def test_joblib_gives_the_same_tables_and_survives_a_killed_worker(
     assert "6 jobs: 3 done, 3 failed" in killed.stdout
 
 
+def finished(tmp_path: Path) -> int:
+    return len(list(tmp_path.glob("runs/toys/*/provenance.json")))
+
+
+def a_moment_later(process: subprocess.Popen[str], tmp_path: Path, rng: random.Random) -> None:
+    """Wait until at least one more job is finished, and a random while."""
+    aim = finished(tmp_path) + 1 + rng.randrange(2)
+    until = time.monotonic() + 120
+    while finished(tmp_path) < aim and time.monotonic() < until:
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.01)
+    time.sleep(rng.random() * 0.2)
+
+
 def test_twenty_kills_lose_nothing(toy: Run, tmp_path: Path) -> None:
-    """kill -9 at 20 random moments of a sweep of 60 jobs; seed 1 draws the moments."""
+    """kill -9 at 20 random moments of a sweep of 60 jobs; seed 1 draws the moments.
+
+    14 of the sweep with the job in it; 3 of a worker that has a job, each followed by one of the
+    sweep above it while it repairs that.
+    """
     words = ("experiment.n=range(1,13)", "seed=0,1,2,3,4", "experiment.seconds=0.05")
     assert toy("-m", *words, "runs=whole").returncode == 0
-    moments, rng = 0, random.Random(1)
-    while moments < 20:
+    rng, jobs = random.Random(1), "runs/sweeps/*/jobs/*/state.json"
+    for _ in range(14):
         process = start(tmp_path, *words)
-        began = time.monotonic()
-        before = len(list(tmp_path.glob("runs/toys/*/provenance.json")))
-        aim = min(before + 1 + rng.randrange(4), 58)
-        while process.poll() is None and time.monotonic() - began < 60:
-            if len(list(tmp_path.glob("runs/toys/*/provenance.json"))) >= aim:
-                time.sleep(rng.random() * 0.2)
-                break
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        a_moment_later(process, tmp_path, rng)
+        process.kill()
         process.communicate()
-        moments += 1
-    assert len(list(tmp_path.glob("runs/toys/*/provenance.json"))) < 60
+    for _ in range(3):
+        process = start(tmp_path, *words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+        a_moment_later(process, tmp_path, rng)
+        family = psutil.Process(process.pid).children(recursive=True)
+        states = [json.loads(path.read_text()) for path in tmp_path.glob(jobs)]
+        owners = {state["pid"] for state in states}
+        next(child for child in family if child.pid in owners).kill()
+        time.sleep(rng.random())
+        process.kill()
+        process.communicate()
+        psutil.wait_procs(family)
+    assert finished(tmp_path) < 60
     done = toy("-m", *words)
     assert done.returncode == 0, done.stderr
     tables = list(tmp_path.glob(f"whole/toys/*/{TABLE}"))
