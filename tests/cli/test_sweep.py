@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import random
 import shlex
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -249,6 +251,61 @@ def test_a_vanished_folder_is_computed_again(toy: Run, tmp_path: Path) -> None:
     toy("-m", "experiment.n=1,2,5")
     shutil.rmtree(tmp_path / "runs" / "toys")
     assert "3 jobs: 0 reused, 3 to run" in toy("-m", "experiment.n=1,2,5").stdout
+
+
+def test_a_clock_that_runs_backwards_changes_nothing(tmp_path: Path) -> None:
+    """Each look at the clock is an hour before the last."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import itertools, time\n"
+        "now = (4e9 - 3600 * n for n in itertools.count())\n"
+        "time.time = lambda: next(now)\n"
+        "time.time_ns = lambda: int(1e9 * next(now))\n"
+    )
+    words = [sys.executable, "-m", "stability", "-cd", str(TOYS / "conf"), "experiment=toy", "-m"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), PATH])}
+
+    def run(*more: str) -> str:
+        done = subprocess.run(
+            [*words, *more], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    assert "2 jobs: 2 done, 0 failed" in run("seed=0,1")
+    assert "3 jobs: 2 reused, 1 to run" in run("seed=0,1,2")
+    states = [json.loads(path.read_text()) for path in tmp_path.glob("runs/sweeps/*/jobs/*/*.json")]
+    assert [state["started"] > 3e9 and state["seconds"] >= 0 for state in states] == [True] * 3
+
+
+def test_odd_characters_in_folders_do_no_harm(stability: Run, tmp_path: Path) -> None:
+    odd = "a b, c=d 'e' [f]"
+    shutil.copytree(TOYS / "conf", tmp_path / odd)
+    done = stability("-cd", odd, "experiment=toy", "-m", "seed=0,1", "runs=\"a b, c=d 'e' [f]/r\"")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / odd / "r" / "toys").glob(f"*/{TABLE}"))) == 2
+
+
+def test_on_a_terminal_progress_is_one_live_line(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    words = ["experiment=toy", "-m", "experiment.n=1,2,3", "experiment.seconds=0.7"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stability", "-cd", str(TOYS / "conf"), *words],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": PATH},
+        stdout=subprocess.DEVNULL, stderr=slave,
+    )  # fmt: skip
+    os.close(slave)
+    text = b""
+    with suppress(OSError):  # the terminal's end, once all who hold it are gone
+        while got := os.read(master, 4096):
+            text += got
+    os.close(master)
+    assert process.wait() == 0
+    shown, ended = text.decode().rsplit("\r\n", 1)
+    assert not ended
+    assert "\n" not in shown
+    frames = [line.rstrip() for line in shown.split("\r") if line]
+    assert len(frames) >= 2
+    assert frames[-1].startswith("3 of 3 jobs done, 0 failed, 0 running")
+    assert frames[-1].endswith("0:00:00 left")
 
 
 def test_long_overrides_make_short_names(toy: Run, tmp_path: Path) -> None:
