@@ -298,11 +298,11 @@ def _job(composed: "DictConfig") -> float | None:
             config_dir=own[0] if own else None,
             sweep=Path(state.sweep.dir) if searched else None,
         )
-        if searched != (plain["objective"] is not None):
+        how = run.settings(plain)
+        if searched != (how.objective is not None):
             raise InputError("objective: is for a search; add -m hydra/sweeper=optuna")
         folders = run.job(plain, asked)
         _results.extend(folders)
-        how = run.settings(plain)
         return run.objective(folders, how.objective, how.target) if how.objective else None
     except InputError as error:
         _refusals.append(error)

@@ -184,3 +184,13 @@ def test_build_takes_a_scalar_for_a_list_and_an_integer_for_a_number() -> None:
 def test_build_refuses_what_is_no_experiment(target: str | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         build({"_target_": target})
+
+
+def test_duckdb_reads_the_same_files(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    for seed in range(3):
+        keep(tmp_path / "toys" / str(seed), Toy([2, 5]), seed)
+    query = f"select avg(measured), count(*) from read_parquet('{tmp_path}/toys/*/table.parquet')"
+    mean, rows = duckdb.sql(query).fetchone()
+    assert rows == 6
+    assert mean == pytest.approx(stability.load(tmp_path)["measured"].mean(), rel=1e-14)

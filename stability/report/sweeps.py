@@ -25,8 +25,8 @@ ROWS = 50_000
 class Sweep:
     """The results of one experiment in a sweep.
 
-    ``cells``: a row a result, indexed by its identity, a column a swept factor.  ``table`` and
-    ``claims``: those of all cells, with ``run`` and the swept factors in front.
+    ``cells``: a row a planned result, indexed by its identity, a column a swept factor.  ``table``
+    and ``claims``: those of all cells that are done, with ``run`` and the swept factors in front.
     """
 
     name: str
@@ -40,12 +40,13 @@ def gather(sweep: Path) -> list[Sweep]:
     """The results of a sweep by experiment.  Raises FileNotFoundError and DamagedRunError."""
     plan = store.read_plan(sweep)
     factors = [str(key) for key in plan["swept"]]
-    cells = {
-        Path(run).name: _values(job["words"], factors)
-        for job in plan["jobs"]
-        for run in job["runs"]
-    }
-    frame = pd.DataFrame.from_dict(cells, orient="index", columns=factors)
+    planned = {Path(run): job["words"] for job in plan["jobs"] for run in job["runs"]}
+    frame = pd.DataFrame(
+        [_values(words, factors) for words in planned.values()],
+        index=[run.name for run in planned],
+        columns=factors,
+    )
+    kinds = np.array([run.parent.name for run in planned])
     for factor in factors:
         numbers = pd.to_numeric(frame[factor], errors="coerce")
         if numbers.notna().all():
@@ -53,8 +54,7 @@ def gather(sweep: Path) -> list[Sweep]:
     table, claims = store.load(sweep), store.load_claims(sweep)
     found = []
     for name in sorted(set(table["experiment"])):
-        runs = table.loc[table["experiment"] == name, "run"].unique()
-        chosen = frame.loc[[run for run in frame.index if run in set(runs)]]
+        chosen = frame[kinds == name]
         mine = table[table["experiment"] == name].dropna(axis="columns", how="all")
         found.append(
             Sweep(
@@ -118,7 +118,10 @@ def judged(sweep: Sweep) -> list[dict[str, Any]]:
         worst = group.loc[at].to_dict()
         holds = int((group["verdict"] == "holds").sum())
         where = _cell(sweep, str(worst["run"]))
-        worst["statement"] += f" Holds in {holds} of {len(group)} cells; worst in {where}."
+        statement = str(worst["statement"]).rstrip(".")
+        worst["statement"] = (
+            f"{statement}. Holds in {holds} of {len(group)} cells; worst in {where}."
+        )
         rows.append({"folk": "", **worst})
     return rows
 
@@ -142,11 +145,11 @@ def figures(sweep: Sweep) -> list[Figure]:
 
 
 def _quantities(sweep: Sweep) -> list[str]:
-    """Quantities that every cell has, finite, and that the sweep changes; the scalars first."""
-    chosen = []
+    """Quantities that every finished cell has, finite, and the sweep changes; the scalars first."""
+    chosen, done = [], sweep.table["run"].nunique()
     for quantity, rows in sweep.table.groupby("quantity", sort=False):
         means = rows.groupby("run")["measured"].mean()
-        if len(means) == len(sweep.cells) and np.isfinite(means).all() and means.nunique() > 1:
+        if len(means) == done and np.isfinite(means).all() and means.nunique() > 1:
             chosen.append((len(rows), str(quantity)))
     fewest = sorted(chosen, key=lambda pair: pair[0])
     return [quantity for _, quantity in fewest[:QUANTITIES]]
@@ -160,20 +163,22 @@ def _draw(
     x, *rest = sorted(sweep.factors, key=lambda factor: -sweep.cells[factor].nunique())
     facets = [frame] if len(rest) < 2 else _facets(frame, rest[1:])
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    figure, axes = plotting.canvas(min(len(facets), 3), math.ceil(len(facets) / 3), height=3.2)
+    beside = min(len(facets), 3)
+    figure, axes = plotting.canvas(beside, math.ceil(len(facets) / 3), height=3.2)
     for ax, part in itertools.zip_longest(axes.flat, facets):
         if part is None:
             ax.set_axis_off()
         elif rest:
-            _heatmap(ax, part, x, rest[0], label, (low, high))
+            _heatmap(ax, part, x, rest[0], label, (low, high), beside)
         else:
             _line(ax, part, x, label, strained=predicted is None)
         if part is not None and len(rest) > 1:
             ax.set_title(", ".join(f"{_leaf(key)}={part[key].iloc[0]}" for key in rest[1:]))
     means = " (mean over the rows of a cell)" if predicted is not None else ""
     text = f"{label}{means} over {', '.join(map(_leaf, sweep.factors))}"
+    missing = "; × is not done" if values.isna().any() else ""
     shown = f", first {FACETS} facets" if len(facets) == FACETS else ""
-    return Figure(name, f"{text}{shown}.", f"{text}: {low:.4g} to {high:.4g}.", figure)
+    return Figure(name, f"{text}{shown}{missing}.", f"{text}: {low:.4g} to {high:.4g}.", figure)
 
 
 def _facets(frame: pd.DataFrame, keys: Sequence[str]) -> list[pd.DataFrame]:
@@ -190,6 +195,10 @@ def _line(ax: Axes, part: pd.DataFrame, x: str, label: str, *, strained: bool) -
     if not strained and part["predicted"].notna().any():
         ax.plot(place, part["predicted"], label="predicted")
     ax.plot(place, part["value"], "o", label="measured" if not strained else label)
+    lacking = place[part["value"].isna()]
+    if len(lacking):
+        low = np.full(len(lacking), 0.03)
+        ax.plot(lacking, low, "x", transform=ax.get_xaxis_transform(), label="not done")
     if strained:
         ax.set_yscale("log")
         ax.axhline(1, ls="--", lw=1, color=plotting.INK)
@@ -198,11 +207,17 @@ def _line(ax: Axes, part: pd.DataFrame, x: str, label: str, *, strained: bool) -
 
 
 def _heatmap(
-    ax: Axes, part: pd.DataFrame, x: str, y: str, label: str, limits: tuple[float, float]
+    ax: Axes,
+    part: pd.DataFrame,
+    x: str,
+    y: str,
+    label: str,
+    limits: tuple[float, float],
+    beside: int,
 ) -> None:
-    grid = part.pivot_table(index=y, columns=x, values="value", aggfunc="mean").sort_index(
-        ascending=False
-    )
+    grid = part.pivot_table(
+        index=y, columns=x, values="value", aggfunc="mean", dropna=False
+    ).sort_index(ascending=False)
     low, high = limits
     positive, mixed = low > 0 and high > 100 * low, low < 0 < high
     sns.heatmap(
@@ -211,12 +226,15 @@ def _heatmap(
         cmap=plotting.DIVERGING if mixed else plotting.SEQUENTIAL,
         center=0.0 if mixed else None,
         norm=LogNorm(low, high) if positive else None,
-        vmin=None if positive else low,
-        vmax=None if positive else high,
-        annot=grid.size <= 64,
+        vmin=low,
+        vmax=high,
+        annot=grid.size <= 64 and grid.shape[1] * beside <= 10,
         fmt=".3g",
         annot_kws={"size": 8},
         cbar_kws={"label": label},
         rasterized=grid.size > 400,
     )
+    ax.grid(visible=False)
+    for row, column in np.argwhere(grid.isna().to_numpy()):
+        ax.text(column + 0.5, row + 0.5, "×", ha="center", va="center")
     ax.set(xlabel=_leaf(x), ylabel=_leaf(y))

@@ -2,17 +2,19 @@
 
 import json
 import os
+import pty
 import random
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from running import Run
 
@@ -95,6 +97,9 @@ def test_a_failed_job_stops_no_other_and_says_how_to_repeat_it(
     assert "a bug" in repeated.stderr
     page = (tmp_path / "reports" / "sweeps" / sweep.name / "index.html").read_text()
     assert "ZeroDivisionError: a bug" in page
+    assert "4 cells" in page
+    assert "× is not done" in page
+    assert "Warning" not in done.stderr
     told = stability("status", str(sweep))
     assert told.returncode == 1
     assert "2 done, 0 running, 2 failed, 0 killed, 0 missing" in told.stdout
@@ -152,25 +157,46 @@ def test_joblib_gives_the_same_tables_and_survives_a_killed_worker(
     assert "6 jobs: 3 done, 3 failed" in killed.stdout
 
 
+def finished(tmp_path: Path) -> int:
+    return len(list(tmp_path.glob("runs/toys/*/provenance.json")))
+
+
+def a_moment_later(process: subprocess.Popen[str], tmp_path: Path, rng: random.Random) -> None:
+    """Wait until at least one more job is finished, and a random while."""
+    aim = finished(tmp_path) + 1 + rng.randrange(2)
+    until = time.monotonic() + 120
+    while finished(tmp_path) < aim and time.monotonic() < until:
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.01)
+    time.sleep(rng.random() * 0.2)
+
+
 def test_twenty_kills_lose_nothing(toy: Run, tmp_path: Path) -> None:
-    """kill -9 at 20 random moments of a sweep of 60 jobs; seed 1 draws the moments."""
+    """kill -9 at 20 random moments of a sweep of 60 jobs; seed 1 draws the moments.
+
+    14 of the sweep with the job in it; 3 of a worker that has a job, each followed by one of the
+    sweep above it while it repairs that.
+    """
     words = ("experiment.n=range(1,13)", "seed=0,1,2,3,4", "experiment.seconds=0.05")
     assert toy("-m", *words, "runs=whole").returncode == 0
-    moments, rng = 0, random.Random(1)
-    while moments < 20:
+    rng, jobs = random.Random(1), "runs/sweeps/*/jobs/*/state.json"
+    for _ in range(14):
         process = start(tmp_path, *words)
-        began = time.monotonic()
-        before = len(list(tmp_path.glob("runs/toys/*/provenance.json")))
-        aim = min(before + 1 + rng.randrange(4), 58)
-        while process.poll() is None and time.monotonic() - began < 60:
-            if len(list(tmp_path.glob("runs/toys/*/provenance.json"))) >= aim:
-                time.sleep(rng.random() * 0.2)
-                break
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        a_moment_later(process, tmp_path, rng)
+        process.kill()
         process.communicate()
-        moments += 1
-    assert len(list(tmp_path.glob("runs/toys/*/provenance.json"))) < 60
+    for _ in range(3):
+        process = start(tmp_path, *words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+        a_moment_later(process, tmp_path, rng)
+        family = psutil.Process(process.pid).children(recursive=True)
+        states = [json.loads(path.read_text()) for path in tmp_path.glob(jobs)]
+        owners = {state["pid"] for state in states}
+        next(child for child in family if child.pid in owners).kill()
+        time.sleep(rng.random())
+        process.kill()
+        process.communicate()
+        psutil.wait_procs(family)
+    assert finished(tmp_path) < 60
     done = toy("-m", *words)
     assert done.returncode == 0, done.stderr
     tables = list(tmp_path.glob(f"whole/toys/*/{TABLE}"))
@@ -225,6 +251,61 @@ def test_a_vanished_folder_is_computed_again(toy: Run, tmp_path: Path) -> None:
     toy("-m", "experiment.n=1,2,5")
     shutil.rmtree(tmp_path / "runs" / "toys")
     assert "3 jobs: 0 reused, 3 to run" in toy("-m", "experiment.n=1,2,5").stdout
+
+
+def test_a_clock_that_runs_backwards_changes_nothing(tmp_path: Path) -> None:
+    """Each look at the clock is an hour before the last."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import itertools, time\n"
+        "now = (4e9 - 3600 * n for n in itertools.count())\n"
+        "time.time = lambda: next(now)\n"
+        "time.time_ns = lambda: int(1e9 * next(now))\n"
+    )
+    words = [sys.executable, "-m", "stability", "-cd", str(TOYS / "conf"), "experiment=toy", "-m"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), PATH])}
+
+    def run(*more: str) -> str:
+        done = subprocess.run(
+            [*words, *more], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    assert "2 jobs: 2 done, 0 failed" in run("seed=0,1")
+    assert "3 jobs: 2 reused, 1 to run" in run("seed=0,1,2")
+    states = [json.loads(path.read_text()) for path in tmp_path.glob("runs/sweeps/*/jobs/*/*.json")]
+    assert [state["started"] > 3e9 and state["seconds"] >= 0 for state in states] == [True] * 3
+
+
+def test_odd_characters_in_folders_do_no_harm(stability: Run, tmp_path: Path) -> None:
+    odd = "a b, c=d 'e' [f]"
+    shutil.copytree(TOYS / "conf", tmp_path / odd)
+    done = stability("-cd", odd, "experiment=toy", "-m", "seed=0,1", "runs=\"a b, c=d 'e' [f]/r\"")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / odd / "r" / "toys").glob(f"*/{TABLE}"))) == 2
+
+
+def test_on_a_terminal_progress_is_one_live_line(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    words = ["experiment=toy", "-m", "experiment.n=1,2,3", "experiment.seconds=0.7"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stability", "-cd", str(TOYS / "conf"), *words],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": PATH},
+        stdout=subprocess.DEVNULL, stderr=slave,
+    )  # fmt: skip
+    os.close(slave)
+    text = b""
+    with suppress(OSError):  # the terminal's end, once all who hold it are gone
+        while got := os.read(master, 4096):
+            text += got
+    os.close(master)
+    assert process.wait() == 0
+    shown, ended = text.decode().rsplit("\r\n", 1)
+    assert not ended
+    assert "\n" not in shown
+    frames = [line.rstrip() for line in shown.split("\r") if line]
+    assert len(frames) >= 2
+    assert frames[-1].startswith("3 of 3 jobs done, 0 failed, 0 running")
+    assert frames[-1].endswith("0:00:00 left")
 
 
 def test_long_overrides_make_short_names(toy: Run, tmp_path: Path) -> None:
