@@ -20,9 +20,9 @@ from stability.table import select
 SMALL = Symmetry([3, 19], ["sgd", "adam"], [0.0, 0.25], steps=100)
 TINY = Symmetry([3], ["sgd"], [0.0], steps=25)
 NAMES = [
-    "equal_fractions", "equal_ordered_float32", "rank_one", "rounding_bound", "growth", "last_place",
-    "hessian", "saddle", "dropout_rank", "zero_gradient", "noise_move", "from_zero", "same_function",
-    "equivalent_networks",
+    "equal_fractions", "equal_ordered_float32", "rank_one", "rounding_bound", "growth",
+    "last_place", "hessian", "saddle", "dropout_rank", "zero_gradient", "noise_move", "from_zero",
+    "same_function", "equivalent_networks",
 ]  # fmt: skip
 
 
