@@ -531,15 +531,20 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
         )  # fmt: skip
     growth = _grown(table)
     growth = growth[(growth["step"] > 0) & (growth["predicted"] * 2 * ULP <= LINEAR)]
-    most = growth.loc[growth["predicted"].idxmax()]
+    beyond = 2 * (growth["twice"] - growth["measured"]).abs() + growth["bound"]
+    most = growth["predicted"].idxmax()
+    top, source = growth.loc[most], "Product of I - rate Hessian across the manifold"
     yield claims.bounded(
         "growth", "Equal units are a saddle of the loss: two that start one float32 unit in the "
-        f"last place above and below the others part as the linearised descent says, here "
-        f"{most['measured']:.3g} times as far at step {most['step']} of {most['optimizer']}. "
+        "last place above and below the others part at every step as the linearised descent says. "
         "Allowed are terms of second order, which twice the distance tells, and float64's "
-        f"rounding; judged up to a difference of {LINEAR:g}.",
-        "Product of I - rate Hessian across the manifold", growth,
-        allowed=2 * (growth["twice"] - growth["measured"]).abs() + growth["bound"],
+        f"rounding; judged up to a difference of {LINEAR:g}.", source, growth, allowed=beyond,
+    )  # fmt: skip
+    yield claims.bounded(
+        "last_place", f"One unit in the last place is enough: at step {top['step']} of "
+        f"{top['optimizer']} two of {top['width']} units are {top['measured']:.4g} times as far "
+        "apart. What rounding parts the descent drives on, until the units are others.", source,
+        growth.loc[[most]], allowed=beyond.loc[[most]],
         folk="Hidden units that start equal stay equal.",
     )  # fmt: skip
     eigenvalues = select(table, "transverse_eigenvalue")

@@ -20,9 +20,9 @@ from stability.table import select
 SMALL = Symmetry([3, 19], ["sgd", "adam"], [0.0, 0.25], steps=100)
 TINY = Symmetry([3], ["sgd"], [0.0], steps=25)
 NAMES = [
-    "equal_fractions", "equal_ordered_float32", "rank_one", "rounding_bound", "growth", "hessian",
-    "saddle", "dropout_rank", "zero_gradient", "noise_move", "from_zero", "same_function",
-    "equivalent_networks",
+    "equal_fractions", "equal_ordered_float32", "rank_one", "rounding_bound", "growth",
+    "last_place", "hessian", "saddle", "dropout_rank", "zero_gradient", "noise_move", "from_zero",
+    "same_function", "equivalent_networks",
 ]  # fmt: skip
 
 
@@ -55,6 +55,7 @@ def test_every_claim_holds_on_other_data_and_under_momentum(seed: int) -> None:
         ("rounding_bound", "deviation", 1e-3, {"arithmetic": "matmul_float32"}),
         ("rounding_bound", "deviation", 1e-9, {"arithmetic": "matmul_float64"}),
         ("growth", "growth", 1e-4, {}),
+        ("last_place", "growth", 1e-3, {}),
         ("hessian", "transverse_eigenvalue", 1e-9, {}),
         ("saddle", "transverse_eigenvalue", 10.0, {}),
         ("dropout_rank", "rank", -1.0, {"dropout": 0.25}),
