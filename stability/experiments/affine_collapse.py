@@ -132,25 +132,27 @@ class AffineCollapse(Experiment):
     def _costs(self, context: Context, width: int) -> Iterator[pd.DataFrame]:
         """Operations that torch counts, of a stack on a batch, in three orders."""
         narrow = min(self.narrow, width)
-        for depth, batch in product(self.depth, self.batch):
-            hourglass = [narrow if at % 2 else width for at in range(depth + 1)]
-            for stack, sizes in (("square", [width] * (depth + 1)), ("hourglass", hourglass)):
-                chain = [*sizes, batch]
+        cells = list(product(self.depth, self.batch))
+        for stack in ("square", "hourglass"):
+            told, counted = np.zeros((2, len(ORDERS), len(cells)), dtype=np.int64)
+            for at, (depth, batch) in enumerate(cells):
+                inner = narrow if stack == "hourglass" else width
+                chain = [inner if layer % 2 else width for layer in range(depth + 1)] + [batch]
                 matrices = [torch.zeros(pair, device=context.device) for pair in pairwise(chain)]
-                where: dict[str, Any] = {
-                    "stack": stack, "width": width, "depth": depth, "batch": batch,
-                }  # fmt: skip
-                counts = {}
-                for order, plan in ORDERS.items():
-                    told = plan(chain)
+                for row, plan in enumerate(ORDERS.values()):
+                    order, told[row, at] = plan(chain)
                     with FlopCounterMode(display=False) as counter:
-                        kernel.multiply(matrices, told.order)
-                    counts[order] = counter.get_total_flops()
-                    yield rows("flops", counts[order], told.flops, **where, order=order)
-                if stack == "square":
-                    ratio = counts["matrix_first"] / counts["vector_first"]
-                    told_ratio = (width * (depth - 1) + batch) / (depth * batch)
-                    yield rows("collapse_cost", ratio, told_ratio, **where)
+                        kernel.multiply(matrices, order)
+                    counted[row, at] = counter.get_total_flops()
+            depths, batches = np.array(cells).T
+            where = {"stack": stack, "width": width, "depth": depths, "batch": batches}
+            names = np.array(list(ORDERS))[:, None]
+            yield rows("flops", counted, told, **where, order=names)
+            if stack == "square":
+                first = dict(zip(ORDERS, counted, strict=True))
+                ratio = first["matrix_first"] / first["vector_first"]
+                expected = (width * (depths - 1) + batches) / (depths * batches)
+                yield rows("collapse_cost", ratio, expected, **where)
 
     @staticmethod
     def claims(table: pd.DataFrame) -> list[Claim]:
@@ -300,20 +302,21 @@ class _Cell:
         start = torch.eye(width, dtype=weights[0].dtype, device=weights[0].device)[None]
         states = self._stack(weights, zeros, start)
         octaves = {2**k for k in range(depth.bit_length())}
-        for layer in sorted(octaves | {depth, middle - 1, middle} - {0}):
+        layers = np.array(sorted(octaves | {depth, middle - 1, middle} - {0}))
+        ranks, bounds, found = np.where(layers >= middle, narrow, width), [], []
+        for layer in layers:
             done = slice(None, layer)
             columns = self._bound(weights[done], zeros[done], states[: layer + 1])
-            bound = float(np.linalg.norm(columns))
+            bounds.append(float(np.linalg.norm(columns)))
             values = np.linalg.svdvals(_array(states[layer][0]))
-            rank = narrow if layer >= middle else width
-            counted = int((values > bound).sum())
-            where = {**self._where, "depth": depth, "layer": layer, "bound": bound}
-            known = self._init == "orthogonal" and bound < 0.5
-            yield rows("rank", counted, rank if known else math.nan, **where)
-            yield rows("rank_excess", max(counted - rank, 0), 0.0, **where)
-            if layer == depth and narrow < width:
-                yield rows("noise_share_of_bound", values[rank:].max(initial=0) / bound, 0.0,
-                           **where)  # fmt: skip
+            found.append(int((values > bounds[-1]).sum()))
+        where = {**self._where, "depth": depth, "layer": layers, "bound": bounds}
+        known = (np.array(bounds) < 0.5) & (self._init == "orthogonal")
+        yield rows("rank", found, np.where(known, ranks, np.nan), **where)
+        yield rows("rank_excess", np.maximum(found - ranks, 0), 0.0, **where)
+        if narrow < width:
+            yield rows("noise_share_of_bound", values[narrow:].max() / bounds[-1], 0.0,
+                       **self._where, depth=depth)  # fmt: skip
         yield rows("singular_value", values, **self._where, depth=depth, layer=depth,
                    k=np.arange(1, len(values) + 1))  # fmt: skip
 

@@ -28,6 +28,10 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 COMPUTE = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float32,
            "bfloat16": torch.float32}  # fmt: skip
 """What networks are computed in, each result rounded to the format."""
+MOST_FACTORS = 30_000
+"""Whose logarithms, of mean -1, float16 sums: it ends at 65504."""
+MOST_PRODUCTS = 30_000
+"""At once: torch shares more than 32768 among threads, and flushing is set for one."""
 SETTLED = 24
 """Layers after which a sigmoid network's gradient has its final rate."""
 SPARE = 12
@@ -59,8 +63,8 @@ class Underflow(Experiment):
         for p in self.probability:
             check_range("experiment.probability", p, at_least=1e-3, at_most=0.99)
         for count in self.factors:
-            check_range("experiment.factors", count, at_least=1)
-        check_range("experiment.products", self.products, at_least=2)
+            check_range("experiment.factors", count, at_least=1, at_most=MOST_FACTORS)
+        check_range("experiment.products", self.products, at_least=2, at_most=MOST_PRODUCTS)
         for sigma in self.sigma_w:
             check_range("experiment.sigma_w", sigma, at_least=0.01, at_most=1.5)
         for width in self.width:

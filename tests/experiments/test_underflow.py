@@ -120,6 +120,8 @@ def test_what_happens_to_a_product() -> None:
         ({"dtype": ["float8_e5m2"]}, "experiment.dtype"),
         ({"sigma_w": [2.0]}, "experiment.sigma_w=2.0.*at most 1.5"),
         ({"networks": 1}, "experiment.networks"),
+        ({"factors": [30_001]}, "experiment.factors=30001.*at most 30000"),
+        ({"products": 30_001}, "experiment.products=30001.*at most 30000"),
         ({"width": [1]}, "experiment.width"),
     ],
 )
