@@ -35,6 +35,7 @@ from stability.theory.initialization import (
     orthogonal_backward_gain,
     orthogonal_forward_gain,
 )
+from stability.theory.loss import bias_loss, random_loss
 from stability.theory.meanfield import chi, variance_map, variances
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -102,31 +103,6 @@ def gradient_decades(
             return math.nan
         logs = logs - spread
     return float(logs.sum() / (2 * math.log(10)))
-
-
-def expected_loss(q: Array, classes: int) -> Array:
-    """E ln sum_k exp(z_k) - z_y: the cross-entropy of independent logits z ~ N(0, q).
-
-    E ln S = integral of (exp(-e^s) - E exp(-e^s S)) ds (Frullani), where the expectation factors
-    into those of the classes.  Trapezoids in s and z; ln(classes) at q = 0.  Above q = 1e3 the
-    largest logit's mean, short of it by at most ln(classes).
-    """
-    z = np.linspace(-9.0, 9.0, 721)
-    mass = np.exp(-z * z / 2)
-    mass /= mass.sum()
-
-    def one(value: float) -> float:
-        deviation = math.sqrt(value)
-        if value > 1e3:
-            share = np.cumsum(mass)
-            return deviation * float(np.diff(share**classes, prepend=0.0) @ z)
-        low, high = -40 - 9 * deviation, 10 + 9 * deviation
-        s = np.linspace(low, high, math.ceil((high - low) / 0.3) + 1)
-        single = np.exp(-np.exp(s[:, None] + deviation * z)) @ mass
-        values = np.exp(-np.exp(s)) - single**classes
-        return float(np.sum(values) * (s[1] - s[0]))
-
-    return np.array([one(float(value)) for value in q])
 
 
 @dataclass(frozen=True)
@@ -347,25 +323,14 @@ class Initialization(Experiment):
                 }  # fmt: skip
                 mine = slice(at * self.trainings, (at + 1) * self.trainings)
                 q = output_variance(scheme, activation, sigma, fans, norms)
-                loss = float(expected_loss(q, CLASSES).mean())
+                loss = float(random_loss(q, CLASSES).mean())
                 yield mean_rows("initial_loss", _array(seen[0])[mine], loss, **where)
                 silent = loss - math.log(CLASSES) < STAYED / 2
-                unmoved = self._unmoved() if decades < -DEAD and silent else math.nan
-                yield mean_rows("final_loss", _array(seen[self.steps])[mine], unmoved, **where)
+                dead = decades < -DEAD and silent
+                rest = bias_loss(CLASSES, self.learning_rate, self.batch, self.steps)
+                yield mean_rows("final_loss", _array(seen[self.steps])[mine],
+                                rest if dead else math.nan, **where)  # fmt: skip
             context.progress(0.5 + 0.5 * done / len(cells))
-
-    def _unmoved(self) -> float:
-        """The final loss of a net that learns its output biases alone, for equally many of a class.
-
-        ln C and the noise of SGD: the biases' covariance tends to learning_rate / (2 batch) on the
-        C - 1 directions where the loss curves by 1 / C (Mandt et al. 2017, arXiv 1704.04289).
-        nan for rates of C and more, where their own descent overshoots.
-        """
-        if self.learning_rate >= CLASSES:
-            return math.nan
-        settled = 1 - (1 - self.learning_rate / CLASSES) ** (2 * self.steps)
-        noise = self.learning_rate * (1 - 1 / CLASSES) / (4 * self.batch)
-        return math.log(CLASSES) + noise * settled
 
     @staticmethod
     def claims(table: pd.DataFrame) -> list[Claim]:
