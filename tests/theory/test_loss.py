@@ -38,8 +38,9 @@ def test_large_variances_leave_the_largest_logit(q: float) -> None:
         lambda z: z * 10 * stats.norm.pdf(z) * stats.norm.cdf(z) ** 9, -12, 12
     )
     found = float(loss.random_loss(q, 10))
-    assert -1e-3 <= found - math.sqrt(q) * largest < 0.5 if q < 1e6 else True
     assert found == pytest.approx(math.sqrt(q) * largest, rel=3e-3)
+    if q < 1e6:
+        assert 0 < found - math.sqrt(q) * largest < 0.5
 
 
 def test_small_variances_join_to_first_order() -> None:
@@ -71,7 +72,7 @@ def descended(classes: int, rate: float, batch: int, steps: int, draws: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("classes", "rate", "batch", "steps"), [(10, 0.1, 16, 300), (4, 0.2, 8, 9)]
+    ("classes", "rate", "batch", "steps"), [(10, 0.1, 16, 100), (4, 0.2, 8, 9)]
 )
 def test_biases_alone_reach_the_noise_of_their_descent(
     classes: int, rate: float, batch: int, steps: int
