@@ -24,7 +24,6 @@ from stability.kernels.training import cross_entropy, preactivations, train
 from stability.table import concat, mean_rows, select
 from stability.theory.finite_width import (
     dead_probability,
-    linear_log_norm,
     log_normal_coefficient,
     relu_log_norm,
 )
@@ -32,11 +31,12 @@ from stability.theory.floating_point import FORMATS
 from stability.theory.initialization import (
     backward_gain,
     forward_gain,
+    layer_log_gradient,
     orthogonal_backward_gain,
     orthogonal_forward_gain,
 )
 from stability.theory.loss import bias_loss, random_loss
-from stability.theory.meanfield import chi, variance_map, variances
+from stability.theory.meanfield import variance_map, variances
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -52,7 +52,6 @@ STAYED, LEARNT = 0.02, 0.5
 """How far a dead net's loss may leave ln(classes), in nats; the share of it that others reach."""
 FASTEST = 0.2  # learning rate up to which nets that can learn are claimed to
 TRAINED = 5.0  # steps times learning rate after which a net that can learn should have
-FIRST_ORDER = 0.25  # mean log correction of a layer beyond which its first order won't do
 HOMOGENEOUS = ("linear", "relu", "leaky_relu")
 """Activations with phi(s z) = s phi(z) for s > 0: rescaling the signal leaves the slopes."""
 FLAT = 1e12  # variance beyond which an activation's moments have reached their limit
@@ -73,14 +72,10 @@ def gradient_decades(
 ) -> float:
     """E log10(|dL/dh^1| / |dL/dh^L|) in layers of equal width, for an input of mean square 1.
 
-    Layer l = 2 ... L multiplies the squared norm by chi_l = sigma_w^2 E phi'(z_l)^2 in the mean
-    (Schoenholz et al. 2017, eq. 5); its logarithm has the mean ln chi_l + b_l at width n.
-    Exactly, b_l = psi(n/2) + ln(2/n) in a linear layer, and psi(K/2) + ln(4/n) averaged over
-    K ~ Binomial(n, 1/2) in the forward pass of a ReLU one, whose law the backward pass shares up to
-    O(1/n^2).  Otherwise to first order the linear b_l, absent from orthogonal layers, plus
-    -3/(2n) (E phi'^4 / (E phi'^2)^2 - 1): half the relative variance of a Gaussian-weighted mean
-    of phi'^2.  nan where that exceeds a quarter, or the signal nears the
-    ends of float32's range (a vanishing one only if phi has its kink at 0).
+    The sum of ``layer_log_gradient`` along the mean-field variances; for a ReLU layer of Gaussian
+    weights the exact mean of its forward pass, whose law the backward pass shares up to O(1/n^2).
+    nan where the first order won't do, or the signal nears the ends of float32's range (a vanishing
+    one only if phi has its kink at 0).
     """
     scale = sigma * init.std(width, width) * math.sqrt(width)
     first = min(scale**2, FLAT)
@@ -90,18 +85,11 @@ def gradient_decades(
     if activation.name not in HOMOGENEOUS and (lost or q.max() > single.max):
         return math.nan
     q = np.clip(q, 1 / FLAT**20, FLAT)
-    logs = np.log(chi(q, activation, scale))
-    if activation.name == "relu" and init.law != "orthogonal":
+    orthogonal = init.law == "orthogonal"
+    if activation.name == "relu" and not orthogonal:
         logs = np.full_like(q, relu_log_norm(width, scale).mean)
     else:
-        if init.law != "orthogonal":
-            logs = logs + linear_log_norm(width).mean
-        second = activation.slope_moment(q)
-        fourth = activation.expectation(lambda u: activation.dphi(u) ** 4, q)
-        spread = 1.5 / width * (fourth / second**2 - 1)
-        if spread.max() > FIRST_ORDER:
-            return math.nan
-        logs = logs - spread
+        logs = layer_log_gradient(q, activation, scale, width, orthogonal=orthogonal)
     return float(logs.sum() / (2 * math.log(10)))
 
 

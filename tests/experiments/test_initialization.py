@@ -21,7 +21,7 @@ from stability.experiments.initialization import (
     layer_gains,
 )
 from stability.table import select
-from stability.theory.meanfield import chi
+from stability.theory.initialization import layer_log_gradient
 
 BOTH = {
     "init": ["normal", "xavier", "he", "orthogonal"],
@@ -210,7 +210,10 @@ def test_claims_fail_with_a_biased_generator(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_claims_fail_with_a_wrong_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "chi", lambda *a: 2 * chi(*a))
+    real = layer_log_gradient
+    monkeypatch.setattr(
+        module, "layer_log_gradient", lambda *a, **options: math.log(2) + real(*a, **options)
+    )
     run = Initialization(init=["xavier"], depth=[12], width=[20], replicates=32, steps=0)
     assert verdicts(run.run(Context(0)))["gradient_decades_tanh"] == "fails"
 
