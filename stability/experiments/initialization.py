@@ -24,7 +24,6 @@ from stability.kernels.training import cross_entropy, preactivations, train
 from stability.table import concat, mean_rows, select
 from stability.theory.finite_width import (
     dead_probability,
-    linear_log_norm,
     log_normal_coefficient,
     relu_log_norm,
 )
@@ -32,10 +31,12 @@ from stability.theory.floating_point import FORMATS
 from stability.theory.initialization import (
     backward_gain,
     forward_gain,
+    layer_log_gradient,
     orthogonal_backward_gain,
     orthogonal_forward_gain,
 )
-from stability.theory.meanfield import chi, variance_map, variances
+from stability.theory.loss import bias_loss, random_loss
+from stability.theory.meanfield import variance_map, variances
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -51,7 +52,6 @@ STAYED, LEARNT = 0.02, 0.5
 """How far a dead net's loss may leave ln(classes), in nats; the share of it that others reach."""
 FASTEST = 0.2  # learning rate up to which nets that can learn are claimed to
 TRAINED = 5.0  # steps times learning rate after which a net that can learn should have
-FIRST_ORDER = 0.25  # mean log correction of a layer beyond which its first order won't do
 HOMOGENEOUS = ("linear", "relu", "leaky_relu")
 """Activations with phi(s z) = s phi(z) for s > 0: rescaling the signal leaves the slopes."""
 FLAT = 1e12  # variance beyond which an activation's moments have reached their limit
@@ -72,14 +72,10 @@ def gradient_decades(
 ) -> float:
     """E log10(|dL/dh^1| / |dL/dh^L|) in layers of equal width, for an input of mean square 1.
 
-    Layer l = 2 ... L multiplies the squared norm by chi_l = sigma_w^2 E phi'(z_l)^2 in the mean
-    (Schoenholz et al. 2017, eq. 5); its logarithm has the mean ln chi_l + b_l at width n.
-    Exactly, b_l = psi(n/2) + ln(2/n) in a linear layer, and psi(K/2) + ln(4/n) averaged over
-    K ~ Binomial(n, 1/2) in the forward pass of a ReLU one, whose law the backward pass shares up to
-    O(1/n^2).  Otherwise to first order the linear b_l, absent from orthogonal layers, plus
-    -3/(2n) (E phi'^4 / (E phi'^2)^2 - 1): half the relative variance of a Gaussian-weighted mean
-    of phi'^2.  nan where that exceeds a quarter, or the signal nears the
-    ends of float32's range (a vanishing one only if phi has its kink at 0).
+    The sum of ``layer_log_gradient`` along the mean-field variances; for a ReLU layer of Gaussian
+    weights the exact mean of its forward pass, whose law the backward pass shares up to O(1/n^2).
+    nan where the first order won't do, or the signal nears the ends of float32's range (a vanishing
+    one only if phi has its kink at 0).
     """
     scale = sigma * init.std(width, width) * math.sqrt(width)
     first = min(scale**2, FLAT)
@@ -89,44 +85,12 @@ def gradient_decades(
     if activation.name not in HOMOGENEOUS and (lost or q.max() > single.max):
         return math.nan
     q = np.clip(q, 1 / FLAT**20, FLAT)
-    logs = np.log(chi(q, activation, scale))
-    if activation.name == "relu" and init.law != "orthogonal":
+    orthogonal = init.law == "orthogonal"
+    if activation.name == "relu" and not orthogonal:
         logs = np.full_like(q, relu_log_norm(width, scale).mean)
     else:
-        if init.law != "orthogonal":
-            logs = logs + linear_log_norm(width).mean
-        second = activation.slope_moment(q)
-        fourth = activation.expectation(lambda u: activation.dphi(u) ** 4, q)
-        spread = 1.5 / width * (fourth / second**2 - 1)
-        if spread.max() > FIRST_ORDER:
-            return math.nan
-        logs = logs - spread
+        logs = layer_log_gradient(q, activation, scale, width, orthogonal=orthogonal)
     return float(logs.sum() / (2 * math.log(10)))
-
-
-def expected_loss(q: Array, classes: int) -> Array:
-    """E ln sum_k exp(z_k) - z_y: the cross-entropy of independent logits z ~ N(0, q).
-
-    E ln S = integral of (exp(-e^s) - E exp(-e^s S)) ds (Frullani), where the expectation factors
-    into those of the classes.  Trapezoids in s and z; ln(classes) at q = 0.  Above q = 1e3 the
-    largest logit's mean, short of it by at most ln(classes).
-    """
-    z = np.linspace(-9.0, 9.0, 721)
-    mass = np.exp(-z * z / 2)
-    mass /= mass.sum()
-
-    def one(value: float) -> float:
-        deviation = math.sqrt(value)
-        if value > 1e3:
-            share = np.cumsum(mass)
-            return deviation * float(np.diff(share**classes, prepend=0.0) @ z)
-        low, high = -40 - 9 * deviation, 10 + 9 * deviation
-        s = np.linspace(low, high, math.ceil((high - low) / 0.3) + 1)
-        single = np.exp(-np.exp(s[:, None] + deviation * z)) @ mass
-        values = np.exp(-np.exp(s)) - single**classes
-        return float(np.sum(values) * (s[1] - s[0]))
-
-    return np.array([one(float(value)) for value in q])
 
 
 @dataclass(frozen=True)
@@ -347,25 +311,14 @@ class Initialization(Experiment):
                 }  # fmt: skip
                 mine = slice(at * self.trainings, (at + 1) * self.trainings)
                 q = output_variance(scheme, activation, sigma, fans, norms)
-                loss = float(expected_loss(q, CLASSES).mean())
+                loss = float(random_loss(q, CLASSES).mean())
                 yield mean_rows("initial_loss", _array(seen[0])[mine], loss, **where)
                 silent = loss - math.log(CLASSES) < STAYED / 2
-                unmoved = self._unmoved() if decades < -DEAD and silent else math.nan
-                yield mean_rows("final_loss", _array(seen[self.steps])[mine], unmoved, **where)
+                dead = decades < -DEAD and silent
+                rest = bias_loss(CLASSES, self.learning_rate, self.batch, self.steps)
+                yield mean_rows("final_loss", _array(seen[self.steps])[mine],
+                                rest if dead else math.nan, **where)  # fmt: skip
             context.progress(0.5 + 0.5 * done / len(cells))
-
-    def _unmoved(self) -> float:
-        """The final loss of a net that learns its output biases alone, for equally many of a class.
-
-        ln C and the noise of SGD: the biases' covariance tends to learning_rate / (2 batch) on the
-        C - 1 directions where the loss curves by 1 / C (Mandt et al. 2017, arXiv 1704.04289).
-        nan for rates of C and more, where their own descent overshoots.
-        """
-        if self.learning_rate >= CLASSES:
-            return math.nan
-        settled = 1 - (1 - self.learning_rate / CLASSES) ** (2 * self.steps)
-        noise = self.learning_rate * (1 - 1 / CLASSES) / (4 * self.batch)
-        return math.log(CLASSES) + noise * settled
 
     @staticmethod
     def claims(table: pd.DataFrame) -> list[Claim]:

@@ -31,6 +31,8 @@ SCALES: dict[str, Callable[[int], float]] = {
 """Of the residual branch, by depth."""
 BATCH_NORM_LAYERS = 24
 """In deeper stacks the batch's rank falls, by O(depth / width)."""
+LARGEST = 700.0
+"""Of logarithms of squared norms: e^709 is float64's end."""
 FIRST_ORDER = 3.0
 """Over width: allowed on logarithms for what is neglected, O(1 / width), a layer or a unit of the
 logarithm.  No bound: what ReLU's log-normal norms shift theirs by, 5 / 2 a layer, and at widths of
@@ -303,6 +305,9 @@ def _resolution(rows: pd.DataFrame) -> Array:
 def _residual_claims(table: pd.DataFrame) -> Iterator[Claim]:
     for name, what in (("residual_signal", "signal"), ("residual_gradient", "gradient")):
         rows = select(table, name)
+        rows = rows[rows["predicted"] < LARGEST]
+        if rows.empty:
+            continue
         yield claims.statistical(
             name,
             f"Through x + alpha W_2 relu(W_1 x) the squared {what} grows by (1 + alpha^2)^L in the "
@@ -433,6 +438,8 @@ def _draw_residual(table: pd.DataFrame) -> Figure:
 
 def _by_layer(ax: Axes, rows: pd.DataFrame, i: int, label: str, logarithmic: bool) -> None:
     """Points with error bars and the predicted line; of logarithms, exponentiated."""
+    if logarithmic:
+        rows = rows[rows["measured"] + 2 * rows["stderr"].fillna(0.0) < LARGEST]
     if rows.empty:
         return
     x, y, line = (rows[name].to_numpy(float) for name in ("layer", "measured", "predicted"))

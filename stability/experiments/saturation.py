@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy import optimize, signal, special
+from scipy import optimize, special
 from torch import Tensor
 
 from stability import claims
@@ -28,6 +28,7 @@ from stability.theory.floating_point import (
     sigmoid_underflow,
     tanh_saturation,
 )
+from stability.theory.loss import random_loss
 from stability.theory.meanfield import variance_map
 from stability.theory.saturation import (
     share_beyond,
@@ -555,31 +556,6 @@ def predicted_density(law: Field, name: str) -> Array:
     return density
 
 
-def log_sum_exp(variance: float, count: int) -> float:
-    """E ln(sum of e^z) over ``count`` independent z ~ N(0, variance).
-
-    ln S = integral of (e^-t - e^-tS) dt / t over t > 0, at t = e^s; the Gaussian mean inside is a
-    convolution in s.  Both integrals by the trapezoidal rule, which converges geometrically; below
-    a variance of 1e-4 its first-order term, ln(count) + variance (1 - 1 / count) / 2.
-    """
-    if variance < 1e-4:
-        return math.log(count) + variance * (1 - 1 / count) / 2
-    deviation = math.sqrt(variance)
-    step = 0.1 * min(deviation, 1.0)
-    reach = math.ceil(REACH * deviation / step)
-    z = step * np.arange(-reach, reach + 1)
-    mass = np.exp(-((z / deviation) ** 2) / 2)
-    low, high = (
-        math.floor((-40 - REACH * deviation) / step),
-        math.ceil((10 + REACH * deviation) / step),
-    )
-    s = step * np.arange(low - reach, high + reach + 1)
-    single = np.exp(-np.exp(np.minimum(s, 10.0)))
-    mean = np.clip(signal.fftconvolve(single, mass / mass.sum(), mode="valid"), 0.0, 1.0)
-    inner = single[reach:-reach] if reach else single
-    return float(step * np.sum(inner - mean**count))
-
-
 def expected_loss(law: Field, classes: int) -> tuple[float, float]:
     """The mean cross-entropy of random logits N(0, q), E ln sum e^z, and a bound on its bias.
 
@@ -589,7 +565,7 @@ def expected_loss(law: Field, classes: int) -> tuple[float, float]:
     low = max(0.0, float(np.min(law.q - law.spread - np.sqrt(np.abs(law.excess) / 3) * law.q)))
     low, high = 0.9 * low, 1.1 * high + 1e-6
     curve = np.polynomial.Chebyshev.interpolate(
-        lambda q: np.array([log_sum_exp(float(v), classes) for v in q]), 12, domain=[low, high]
+        lambda q: random_loss(q, classes), 12, domain=[low, high]
     )
     return law.mean_of(lambda q: np.asarray(curve(np.clip(q, low, high))))
 

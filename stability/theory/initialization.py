@@ -12,9 +12,11 @@ from stability.arguments import finite, nonnegative, positive, whole
 from stability.theory import phase
 from stability.theory.atlas import names
 from stability.theory.criticality import critical_point
+from stability.theory.finite_width import linear_log_norm
 from stability.theory.nonlinearity import Nonlinearity
 from stability.theory.quadrature import Array
 
+_FIRST_ORDER = 0.25  # mean log correction of a layer beyond which its first order won't do
 _CRITICAL = 1e-9  # of chi_1 - 1 at a fixed point known to 1e-12
 
 _TORCH_GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
@@ -298,6 +300,32 @@ def linear_profile(depth: int, gain: float) -> Profile:
     positive("gain", gain)
     steps = np.arange(depth, dtype=np.float64) * (2 * math.log(gain))
     return Profile(steps, steps[::-1], np.full(depth, steps[-1]))
+
+
+def layer_log_gradient(
+    q: ArrayLike, activation: Nonlinearity, gain: float, width: int, *, orthogonal: bool = False
+) -> Array:
+    """E ln of the factor by which a layer multiplies a squared gradient norm, of q's shape.
+
+    ln(gain^2 E phi'(z)^2) at preactivation variance ``q`` (Schoenholz et al. 2017, eq. 5), and of
+    first order in 1 / width: psi(n / 2) + ln(2 / n) of Gaussian weights, none of orthogonal ones,
+    and -3 / (2n) (E phi'^4 / (E phi'^2)^2 - 1), half the relative variance of a Gaussian-weighted
+    mean of phi'^2; neglects O(1 / n^2), and what q's own fluctuations do.  nan where the last term
+    exceeds a quarter.
+    Raises ValueError if q or the gain is not positive or the width is below 1.
+    """
+    variance = _positive_variance(q)
+    positive("gain", gain)
+    whole("width", width)
+    second = activation.slope_moment(variance)
+    fourth = activation.expectation(lambda u: activation.dphi(u) ** 4, variance)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = 1.5 / width * (fourth / second**2 - 1)
+        logs = np.log(gain**2 * second) - spread
+    if not orthogonal:
+        logs = logs + linear_log_norm(width).mean
+    result: Array = np.where(spread > _FIRST_ORDER, np.nan, logs)[()]
+    return result
 
 
 def _positive_variance(q: ArrayLike) -> Array:

@@ -143,6 +143,14 @@ def test_the_predictions_are_the_theorys(measured: pd.DataFrame) -> None:
     assert pre["predicted"] == pytest.approx(math.log(17), rel=1e-15)
 
 
+def test_growth_beyond_float64_is_neither_judged_nor_drawn() -> None:
+    """Blocks that double the square, 2000 times."""
+    table = Normalization(depth=[2000], scale=["1"], width=8, replicates=2).run(Context(0))
+    assert not np.isfinite(select(table, "residual_signal")["measured"]).all()
+    assert "residual_signal" not in verdicts(table)
+    assert len(Normalization.figures(table)) == 2
+
+
 def test_one_belief_is_corrected(measured: pd.DataFrame) -> None:
     told = [(claim.name, claim.folk) for claim in Normalization.claims(measured) if claim.folk]
     assert told == [("batch_norm_relu", "Batch normalization fixes exploding gradients.")]

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from stability.catalogue.activations import ACTIVATIONS
+from stability.catalogue.activations import ACTIVATIONS, prelu
 from stability.catalogue.initializations import INITIALIZATIONS
+from stability.theory import finite_width, phase
 from stability.theory import initialization as ini
-from stability.theory import phase
 from stability.theory.floating_point import FORMATS, loss_depth
 
 LAW = settings(deadline=None, max_examples=30)
@@ -341,6 +341,27 @@ def test_truncated_normal_at_2_and_without_a_cut() -> None:
     assert ini.truncated_normal_std(math.inf) == 1
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.25, 1.0])
+def test_a_layers_gradient_loses_what_its_signal_does(slope: float) -> None:
+    """Leaky ReLU at the gain that keeps its square: to O(1 / n^2), at two widths, by their law."""
+    gain = finite_width.keeping_gain(slope)
+    rest = []
+    for width in (100, 400):
+        found = float(ini.layer_log_gradient(1.7, prelu(slope), gain, width))
+        rest.append(width**2 * (found - finite_width.leaky_log_norm(width, slope).mean))
+    assert rest[1] == pytest.approx(rest[0], rel=0.1, abs=1e-6)
+
+
+def test_a_layers_gradient_where_the_first_order_says_nothing() -> None:
+    """tanh at q = 1e4: hardly a unit passes anything, and which ones do decides."""
+    tanh = ACTIVATIONS["tanh"]
+    small, large = ini.layer_log_gradient([0.1, 1e4], tanh, 1.0, 30, orthogonal=True)
+    assert math.isfinite(small)
+    assert math.isnan(large)
+    gaussian = float(ini.layer_log_gradient(0.1, tanh, 1.0, 30))
+    assert small - gaussian == pytest.approx(1 / 30, rel=0.05)
+
+
 def test_bad_arguments_are_named() -> None:
     tanh = ACTIVATIONS["tanh"]
     bad: Any
@@ -357,6 +378,10 @@ def test_bad_arguments_are_named() -> None:
         for fan in (ini.he_std, ini.default_variance):
             with pytest.raises(ValueError, match=r"^fan_in="):
                 fan(bad)
+        with pytest.raises(ValueError, match=r"^gain="):
+            ini.layer_log_gradient(1.0, tanh, bad, 3)
+        with pytest.raises(ValueError, match=r"^width="):
+            ini.layer_log_gradient(1.0, tanh, 1.0, bad)
         for gain in (ini.forward_preserving_gain, ini.backward_preserving_gain, ini.moments):
             with pytest.raises(ValueError, match=r"^q="):
                 gain(tanh, bad)
@@ -504,6 +529,29 @@ def default_moments_error() -> float:
 FANS = [(1, 1), (3, 10**6), (100, 400), (400, 100)]
 GLOROT, HE = "Glorot & Bengio 2010", "He et al. 2015"
 WIDE = "fans 1 to 1e6"
+
+
+def layer_gradient_error() -> float:
+    with mp.workdps(30):
+        n, q = mp.mpf(30), mp.mpf(0.7)
+
+        def moment(power: int) -> Any:
+            def integrand(z: Any) -> Any:
+                return mp.sech(mp.sqrt(q) * z) ** (2 * power) * mp.npdf(z)
+
+            return mp.quad(integrand, [-12, -5, -2, 0, 2, 5, 12])
+
+        own = mp.digamma(n / 2) + mp.log(2 / n)
+        second, fourth = moment(2), moment(4)
+        curved = mp.log(mp.mpf(1.3) ** 2 * second) - 3 / (2 * n) * (fourth / second**2 - 1)
+        tanh, linear = ACTIVATIONS["tanh"], ACTIVATIONS["linear"]
+        return max(
+            relative(float(ini.layer_log_gradient(0.7, tanh, 1.3, 30)), curved + own),
+            relative(float(ini.layer_log_gradient(0.7, tanh, 1.3, 30, orthogonal=True)), curved),
+            relative(float(ini.layer_log_gradient(0.7, linear, 1.0, 30)), own),
+        )
+
+
 ACCURACY = [
     Case("initialization.forward_gain", "forward factor of a layer", f"{HE}, eq. 7", WIDE,
          "mpmath", 4e-16,
@@ -550,6 +598,9 @@ ACCURACY = [
          "mpmath", 2e-16, lambda: by_fan(ini.default_variance, lambda n: 1 / (3 * n))),
     Case("initialization.default_relu_moments", "E h^2 under torch's default", "derived",
          "width 7, 40 layers", "mpmath, the recursion", 1e-14, default_moments_error),
+    Case("initialization.layer_log_gradient", "E ln of a layer's factor of a squared gradient; "
+         "neglects O(1 / n^2)", "derived", "linear and tanh, width 30", "mpmath", 1e-12,
+         layer_gradient_error),
     Case("initialization.default_floor", "E h^2 that biases leave", "derived",
          "tanh, widths 2 and 30", "mpmath, root of a quadrature", 1e-10, floors_error),
     Case("initialization.linear_profile", "ln of signals and gradients, linear layers",
