@@ -22,7 +22,7 @@ def test_jacobian(versus: Versus, n: int, samples: int, device: str) -> None:
     ]
     layers = [
         (
-            torch.stack([net[2 * layer].weight.detach() for net in nets]),
+            torch.stack([net.get_parameter(f"{2 * layer}.weight").detach() for net in nets]),
             torch.zeros(samples, n, device=device),
         )
         for layer in range(DEPTH)

@@ -13,8 +13,8 @@ from stability.catalogue.ensembles import ENSEMBLES
 from stability.kernels.products import Growth, QRProduct, ScaledProduct
 
 LENGTH, CHUNK = 100, 16
-BLOCKS = {2: 1024, 4: 1024, 8: 1024, 16: 256, 64: 16, 256: 2}
-"""Samples side by side, as the experiment takes them."""
+BLOCKS = {2: 4096, 4: 4096, 8: 1024, 16: 256, 64: 16, 256: 2}
+"""Samples side by side: 2^14 to 2^17 entries, which the caches hold."""
 draw = ENSEMBLES["gaussian"].draw
 
 
