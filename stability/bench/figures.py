@@ -65,6 +65,16 @@ def _ratio_ticks(ax: Axes) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
 
 
+def _apart(values: "pd.Series[float]") -> list[float]:
+    """The values, less those whose labels would touch on a log axis."""
+    kept: list[float] = []
+    room = (values.max() / values.min()) ** 0.18
+    for value in sorted(values.unique()):
+        if not kept or value >= kept[-1] * room:
+            kept.append(value)
+    return kept
+
+
 def _colors(count: int) -> list[Any]:
     return PALETTE[:count] if count <= len(PALETTE) else sns.color_palette("husl", count)
 
@@ -120,10 +130,9 @@ def sizes(result: Result, run: Run, names: Mapping[str, str]) -> Figure | None:
             markers=["o", "s"], estimator=None, ax=ax, legend="brief",
         )  # fmt: skip
         ax.set(xscale="log", yscale="log", title=function, ylabel="time (s)")
-        ticks = sorted(frame[option].unique())
-        if len(ticks) <= 8:
-            ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-            ax.xaxis.set_minor_locator(NullLocator())
+        ticks = _apart(frame[option])
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.xaxis.set_minor_locator(NullLocator())
         _legend(ax, ("line", "side", "all"))
     for ax in axes.flat[len(frames) :]:
         ax.set_axis_off()
