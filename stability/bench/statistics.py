@@ -151,7 +151,7 @@ def _bootstrapped(timing: Timing) -> Moments:
     if n > ENOUGH:
         rounds = np.array([np.median(part) for part in np.array_split(rounds, ENOUGH)])
         n = ENOUGH
-    length = math.isqrt(n - 1) + 1
+    length = math.isqrt(n)
     blocks = -(-n // length)
     starts = np.random.default_rng(0).integers(n, size=(DRAWS, blocks, 1))
     drawn = rounds[((starts + np.arange(length)) % n).reshape(DRAWS, -1)[:, :n]]

@@ -93,6 +93,14 @@ def test_many_rounds_are_reduced_and_no_rounds_are_taken_as_independent() -> Non
     assert error == pytest.approx(math.sqrt(math.pi / 200) / 100)
 
 
+@pytest.mark.parametrize("rounds", range(2, 12))
+def test_a_few_rounds_have_an_error_too(rounds: int) -> None:
+    mean, error, freedom = _bootstrapped(timing("b", np.linspace(1, 2, rounds)))
+    assert mean == pytest.approx(math.log(1.5), abs=0.1)
+    assert error > 0.02
+    assert 1 <= freedom < rounds
+
+
 def test_a_file_against_itself_is_indistinguishable_and_a_slower_one_is_slower(write: Any) -> None:
     g = np.random.default_rng(0)
     times = {f"b{j}": np.exp(g.normal(0, 0.02, 30)) for j in range(5)}
