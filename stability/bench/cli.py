@@ -17,7 +17,7 @@ pair: runs the benchmarks of this checkout in turn on the commit REF and on the 
 
   --out DIR            where the HTML page goes (reports/bench)
   --fail-slower RATIO  exit code 1 if a benchmark is slower than RATIO beyond its interval
-  --level LEVEL        of all intervals together (0.95)
+  --level LEVEL        of all intervals together (0.99)
   -k EXPRESSION        the benchmarks to run, as pytest's -k
   --pairs N            runs of each commit, at least 2 (10)
   --runs DIR           where pytest-benchmark's files go (runs/benchmarks/pair)"""
@@ -41,7 +41,7 @@ def _parser(verb: str) -> _Parser:
     parser = _Parser(prog=f"bench {verb}", allow_abbrev=False, add_help=False)
     parser.add_argument("--out", type=Path, default=Path("reports", "bench"))
     parser.add_argument("--fail-slower", type=float)
-    parser.add_argument("--level", type=float, default=0.95)
+    parser.add_argument("--level", type=float, default=0.99)
     return parser
 
 

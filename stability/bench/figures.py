@@ -59,9 +59,24 @@ def _ratio_ticks(ax: Axes) -> None:
             steps = [t for t in steps if not 0.6 < t < 1.9 or t == 1]
         ax.xaxis.set_major_locator(FixedLocator(steps))
     else:
-        ax.xaxis.set_major_locator(MaxNLocator(8))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+    digits = 3 if high / low > 1.1 else 5
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}g}"))
     ax.xaxis.set_minor_locator(NullLocator())
+
+
+def _apart(values: "pd.Series[float]") -> list[float]:
+    """The values, less those whose labels would touch on a log axis."""
+    kept: list[float] = []
+    room = (values.max() / values.min()) ** 0.18
+    for value in sorted(values.unique()):
+        if not kept or value >= kept[-1] * room:
+            kept.append(value)
+    return kept
+
+
+def _colors(count: int) -> list[Any]:
+    return PALETTE[:count] if count <= len(PALETTE) else sns.color_palette("husl", count)
 
 
 def _legend(ax: Axes, without: Sequence[str]) -> None:
@@ -111,14 +126,13 @@ def sizes(result: Result, run: Run, names: Mapping[str, str]) -> Figure | None:
         lines = list(dict.fromkeys(frame["line"]))
         sns.lineplot(
             frame, x=option, y="seconds", hue="line", style="side", style_order=["new", "base"],
-            hue_order=lines, palette=(PALETTE * (1 + len(lines) // len(PALETTE)))[: len(lines)],
+            hue_order=lines, palette=_colors(len(lines)),
             markers=["o", "s"], estimator=None, ax=ax, legend="brief",
         )  # fmt: skip
         ax.set(xscale="log", yscale="log", title=function, ylabel="time (s)")
-        ticks = sorted(frame[option].unique())
-        if len(ticks) <= 8:
-            ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-            ax.xaxis.set_minor_locator(NullLocator())
+        ticks = _apart(frame[option])
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.xaxis.set_minor_locator(NullLocator())
         _legend(ax, ("line", "side", "all"))
     for ax in axes.flat[len(frames) :]:
         ax.set_axis_off()
@@ -149,7 +163,7 @@ def roofline(result: Result, run: Run, names: Mapping[str, str]) -> Figure | Non
     columns = min(2, len(places))
     figure, axes = canvas(columns, -(-len(places) // columns))
     dtypes = sorted(table["dtype"].unique())
-    colors = {dtype: PALETTE[i % len(PALETTE)] for i, dtype in enumerate(dtypes)}
+    colors = dict(zip(dtypes, _colors(len(dtypes)), strict=True))
     for ax, place in zip(axes.flat, places, strict=False):
         part = table[table["place"] == place]
         reach = np.geomspace(part["intensity"].min() / 2, part["intensity"].max() * 2, 200)

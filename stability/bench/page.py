@@ -120,7 +120,7 @@ def render(base: Sequence[Run], new: Sequence[Run], result: Result, differences:
     )
     apart = [row for row in rows if row.verdict != "indistinguishable"]
     return environment.get_template("page.html.j2").render(
-        title=f"{new[0].path.stem} against {base[0].path.stem}",
+        title=f"{_title(new)} against {_title(base)}",
         tally=tally(result),
         differences=differences,
         facts=_facts(base, new),
@@ -141,6 +141,11 @@ def render(base: Sequence[Run], new: Sequence[Run], result: Result, differences:
         css=Markup(home.joinpath("page.css").read_text("utf-8")),
         js=Markup(home.joinpath("page.js").read_text("utf-8")),
     )  # fmt: skip
+
+
+def _title(side: Sequence[Run]) -> str:
+    path = side[0].path
+    return path.stem if len(side) == 1 else path.resolve().parent.name
 
 
 def _six(value: float) -> float:

@@ -7,6 +7,7 @@ interpreter and with the benchmarks of the checkout; the order within a pair is 
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,7 @@ BENCHMARKS = Path("tests", "benchmarks")
 def run(ref: str, out: Path, pairs: int, expression: str) -> tuple[Path, Path]:
     """Run ``pairs`` pairs; the folders of the files of ``ref`` and of the checkout as it is.
 
-    The folders ``out/base`` and ``out/new`` are emptied first.  Raises InputError.
+    The files of an earlier call in ``out/base`` and ``out/new`` are deleted.  Raises InputError.
     """
     root = _root()
     if not (root / BENCHMARKS).is_dir():
@@ -36,11 +37,7 @@ def run(ref: str, out: Path, pairs: int, expression: str) -> tuple[Path, Path]:
         raise InputError(f"bench pair: {ref!r}: must name a commit of {root}")
     folders = out / "base", out / "new"
     for folder in folders:
-        try:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise InputError(f"--runs {out}: can't be written: {error.strerror or error}") from None
+        _clear(folder)
     order = random.Random(0)
     with trees(root, commit) as sides, display(f"bench {ref}") as progress:
         for index in range(pairs):
@@ -49,6 +46,21 @@ def run(ref: str, out: Path, pairs: int, expression: str) -> tuple[Path, Path]:
                 _benchmark(sides[side], folders[side].resolve() / f"{index:03}.json", expression)
                 progress((2 * index + turn + 1) / (2 * pairs))
     return folders
+
+
+def _clear(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = list(folder.iterdir())
+        strange = [path for path in found if not re.fullmatch(r"\d{3}\.json", path.name)]
+        if strange:
+            raise InputError(f"--runs {folder.parent}: {strange[0]} isn't a run of pairs; move it")
+        for path in found:
+            path.unlink()
+    except OSError as error:
+        raise InputError(
+            f"--runs {folder.parent}: can't be written: {error.strerror or error}"
+        ) from None
 
 
 def _git(root: Path, *words: str) -> str:

@@ -5,8 +5,8 @@ clock and its neighbours, so that they say little about the next process.  Runs 
 turn are compared pair by pair.  With one run a side, there are only its rounds: a block bootstrap
 respects their autocorrelation, but what changes from run to run isn't in the interval.
 
-Every interval is Student's t for the logarithm of the ratio, at a level of (1 - LEVEL) / m in
-each of m comparisons (Bonferroni): all of them hold together with a probability of LEVEL.
+Every interval is Student's t for the logarithm of the ratio, at a level of (1 - level) / m in
+each of m comparisons (Bonferroni): all of them hold together with a probability of ``level``.
 """
 
 import math
@@ -54,7 +54,7 @@ class Result:
     left_out: list[str]
 
 
-def compare(base: Sequence[Run], new: Sequence[Run], level: float = 0.95) -> Result:
+def compare(base: Sequence[Run], new: Sequence[Run], level: float = 0.99) -> Result:
     """Compare what all runs of both sides have.  Raises InputError if nothing can be compared."""
     names = _common(base, new)
     single = len(base) == 1 and len(new) == 1
@@ -151,7 +151,7 @@ def _bootstrapped(timing: Timing) -> Moments:
     if n > ENOUGH:
         rounds = np.array([np.median(part) for part in np.array_split(rounds, ENOUGH)])
         n = ENOUGH
-    length = math.isqrt(n - 1) + 1
+    length = math.isqrt(n)
     blocks = -(-n // length)
     starts = np.random.default_rng(0).integers(n, size=(DRAWS, blocks, 1))
     drawn = rounds[((starts + np.arange(length)) % n).reshape(DRAWS, -1)[:, :n]]

@@ -35,10 +35,17 @@ def two(write: Any) -> list[str]:
     ]
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are written without figures: they take a second."""
+    monkeypatch.setattr(page, "render", lambda *_: "")
+
+
 def run(*words: str) -> int:
     return cli.main(["compare", *words])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_console_names_verdicts_ratios_and_the_page(
     two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +75,7 @@ def test_machine_differences_come_first(
     assert "node: one → two" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("ratio", "code"), [("1.1", 1), ("1.19", 0), ("1.5", 0)])
 def test_fail_slower_looks_at_the_interval(
     two: list[str], tmp_path: Path, ratio: str, code: int, capsys: pytest.CaptureFixture[str]
@@ -134,6 +142,7 @@ def test_bad_words_are_told_in_one_line(words: list[str], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_that_cannot_be_written_is_told(two: list[str]) -> None:
     with pytest.raises(InputError, match="--out /proc/nowhere: can't be written"):
         run(*two, "--out", "/proc/nowhere")

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import measuring
 import numpy as np
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -88,3 +90,43 @@ def test_quick_and_untimed_runs_leave_out_what_they_do_not_need(run: Any, tmp_pa
     assert not {"speedup", "peak_gflops"} & set(content["benchmarks"][0]["extra_info"])
     done = run("--benchmark-disable")
     assert "1 failed, 2 passed, 1 deselected" in done.stdout
+
+
+class Event:
+    """torch.cuda.Event on a device whose clock ticks once a record."""
+
+    now = 0.0
+    waited = 0
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        Event.now += 1
+        self.at = Event.now
+
+    def synchronize(self) -> None:
+        Event.waited += 1
+
+    def elapsed_time(self, later: "Event") -> float:
+        return 1000 * (later.at - self.at)
+
+
+def test_a_gpu_is_timed_by_events_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    timer = measuring.clock("cuda:1", 1)
+    assert measuring.timed(lambda: Event.waited, timer) == 1.0
+    assert Event.waited == 1
+
+
+def test_the_interval_of_a_median_is_that_of_order_statistics() -> None:
+    """21 values: ranks 6 and 16 hold the median with probability 0.973 (binomial tables)."""
+    middle, low, high = measuring.median_interval(np.random.default_rng(0).permutation(21) + 1)
+    assert (middle, low, high) == (11, 6, 16)
+    assert np.isnan(measuring.median_interval([1.0, 2.0, 3.0])[1:]).all()
+
+
+def test_unknown_dtypes_are_refused() -> None:
+    with pytest.raises(ValueError, match="dtype='float8': must be one of float64"):
+        measuring.measure(None, int, None, dtype="float8", device="cpu", threads=1, rounds=1,
+                          flop=None, bytes_=None, check=None, quick=False)  # fmt: skip

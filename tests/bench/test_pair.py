@@ -168,3 +168,14 @@ def test_outside_a_checkout_it_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     git(tmp_path, "init", "-q")
     with pytest.raises(InputError, match="has no tests/benchmarks"):
         pair.run("main", tmp_path / "out", 2, "")
+
+
+def test_files_that_are_not_its_own_are_never_deleted(root: Path) -> None:
+    mine = root.parent / "out" / "base" / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("years of work")
+    with pytest.raises(InputError, match=r"thesis\.txt isn't a run of pairs; move it"):
+        pair.run("slow", root.parent / "out", 2, "")
+    assert mine.read_text() == "years of work"
+    with pytest.raises(InputError, match="--runs /proc/nowhere: can't be written"):
+        pair.run("slow", Path("/proc/nowhere"), 2, "")

@@ -67,16 +67,17 @@ def multiply(alone: Alone, n: int, dtype: str, device: str, threads: int) -> Non
 
 @pytest.mark.parametrize("kind", ["PCG64", "SFC64", "Philox", "MT19937"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_numpy_normals(alone: Alone, dtype: str, kind: str) -> None:
+def test_numpy_normals(alone: Alone, benchmark: Any, dtype: str, kind: str) -> None:
     bits: Callable[[int], Any] = getattr(np.random, kind)
     generator = np.random.Generator(bits(0))
     out = np.empty(NORMALS, dtype=dtype)
     draw: Any = generator.standard_normal
     alone(lambda: draw(dtype=dtype, out=out), check=assert_normal, dtype=dtype, bytes_=out.nbytes)
+    tell_rate(benchmark)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_torch_normals(alone: Alone, dtype: str, device: str) -> None:
+def test_torch_normals(alone: Alone, benchmark: Any, dtype: str, device: str) -> None:
     generator = torch.Generator(device).manual_seed(0)
     out = torch.empty(NORMALS, dtype=torch_dtype(dtype), device=device)
     alone(
@@ -86,6 +87,12 @@ def test_torch_normals(alone: Alone, dtype: str, device: str) -> None:
         device=device,
         bytes_=NORMALS * out.element_size(),
     )
+    tell_rate(benchmark)
+
+
+def tell_rate(benchmark: Any) -> None:
+    if benchmark.stats is not None:
+        benchmark.extra_info["numbers_per_s"] = NORMALS / benchmark.stats.stats.median
 
 
 def assert_normal(x: Any) -> None:
