@@ -218,7 +218,7 @@ def _hydra(arguments: Sequence[str]) -> int:
     _results.clear()
     _refusals.clear()
     _searches.clear()
-    config.prepare_hydra()
+    config.register_workers()
     app = hydra.main(version_base="1.3", config_path=str(config.CONF), config_name="config")(_job)
     try:
         app()

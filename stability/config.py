@@ -25,6 +25,10 @@ CONF = next(
 )
 """Inside the package in a wheel, beside it in a checkout."""
 
+# conf/ sets launchers' options under the names of their plugins.  Said here, which a launcher's
+# workers import before they compose.
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
+
 OWN_TARGET = re.compile(r"stability\.experiments\.[a-z_][a-z0-9_]*\.[A-Za-z][A-Za-z0-9]*")
 
 
@@ -110,18 +114,14 @@ def suite_members(suite: str) -> list[tuple[str, str]]:
     return found
 
 
-def prepare_hydra() -> None:
-    """Let conf/ write ${workers:THREADS}: how many processes of so many threads fill the cores.
-
-    And let it choose the options of launchers under the names that their plugins gave them.
-    """
+def register_workers() -> None:
+    """Let conf/ write ${workers:THREADS}: how many processes of so many threads fill the cores."""
     from joblib import cpu_count
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver(
         "workers", lambda threads: max(1, cpu_count() // threads), replace=True
     )
-    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
 
 
 def build(node: Mapping[str, Any], key: str = "experiment") -> "Experiment":

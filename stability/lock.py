@@ -47,6 +47,10 @@ def _open(path: Path) -> IO[str]:
             owner = _owner(file.read()) or "another process"
             file.close()
             raise HeldError(owner) from None
+        except OSError as error:
+            file.close()
+            reason = f"the file system refuses locks: {error.strerror}"
+            raise OSError(error.errno, reason, str(path)) from None
         # The owner before may have removed the file between our opening and our locking it.
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
@@ -64,10 +68,12 @@ def _owner(text: str | None) -> str | None:
 def held(path: Path) -> str | None:
     """The live owner of the lock ``path``, or None."""
     try:
-        with open(path, encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return None
+        file = open(path, encoding="utf-8")  # noqa: SIM115
     except FileNotFoundError:
         return None
-    except BlockingIOError:
-        return _owner(path.read_text("utf-8")) or "another process"
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _owner(file.read()) or "another process"
+        return None

@@ -148,6 +148,7 @@ def run(
                 if dead:
                     print(f"stability: the lock of {dead}, which died, was taken over",
                           file=sys.stderr)  # fmt: skip
+                    store.clear(folder)
                 if told and store.is_finished(folder):
                     return folder, True
                 _compute(experiment, how, command, progress, folder)

@@ -159,8 +159,10 @@ def save(
 ) -> None:
     """Write a finished run, atomically.  Raises OSError; then ``folder`` is as it was."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    holder = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    aside = holder / "run"  # a level down, where no pattern for finished runs finds it
     try:
+        aside.mkdir()
         table.to_parquet(aside / TABLE, compression="zstd", index=False)
         claims.to_parquet(aside / CLAIMS, compression="zstd", index=False)
         sums = {name: _checksum(aside / name) for name in (TABLE, CLAIMS)}
@@ -169,11 +171,8 @@ def save(
         for path in aside.iterdir():
             _sync(path)
         _sync(aside)
-        os.chmod(aside, 0o755)
         if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            os.replace(folder, old / "run")
-            shutil.rmtree(old)
+            os.replace(folder, holder / "old")
         try:
             os.replace(aside, folder)
         except OSError:
@@ -182,7 +181,14 @@ def save(
                 raise
         _sync(folder.parent)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def clear(folder: Path) -> None:
+    """Remove what a process left that died while it wrote the run ``folder``."""
+    for path in folder.parent.glob(f".{folder.name}.*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _checksum(path: Path) -> str:

@@ -45,8 +45,6 @@ from stability.jobs import END, JOBS, LOCK, LOG, STATE, key_of, standing, state_
 from stability.lock import HeldError, held, lock
 from stability.progress import follow
 
-config.prepare_hydra()  # in a launcher's workers too, which import this before they compose
-
 STOP = "stop"
 _HYDRA = re.compile(r"[+~]*hydra[./]")  # an override of Hydra's own config
 _POLL = 0.5  # seconds between two looks at the jobs of other processes
@@ -297,6 +295,7 @@ def sweep(overrides: Sequence[str], config_dir: str | None, command: str) -> int
         if not Path(config_dir).is_dir():
             raise InputError(f"--config-dir {config_dir}: no such folder")
         base.append(f"hydra.searchpath=[{_quoted(f'file://{Path(config_dir).resolve()}')}]")
+    config.register_workers()
     with initialize_config_dir(str(config.CONF), version_base="1.3", job_name="stability"):
         composer = Composer(base)
         jobs, how = plan(composer)

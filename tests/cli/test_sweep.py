@@ -226,10 +226,13 @@ def test_a_stale_lock_is_taken_over_and_says_so(toy: Run, tmp_path: Path) -> Non
     (folder,) = (tmp_path / "runs" / "toys").iterdir()
     lock = folder.with_name(f".{folder.name}.lock")
     lock.write_text(json.dumps({"host": "gone", "pid": 12345}))
+    half = folder.with_name(f".{folder.name}.half")
+    half.mkdir()
+    (half / TABLE).write_bytes(b"half")
     done = toy("rerun=true")
     assert done.returncode == 0
     assert "the lock of process 12345 on gone, which died, was taken over" in done.stderr
-    assert not lock.exists()
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 @pytest.mark.parametrize("harm", ["truncate", "flip"])
