@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stability.__main__ import _main
 from stability.bench import cli, page
 from stability.bench.files import read
 from stability.bench.statistics import compare
@@ -155,18 +156,14 @@ def test_the_command_line_needs_no_torch(two: list[str], tmp_path: Path) -> None
         "    assert 'torch' not in sys.modules; raise"
     )
 
-    def command(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", code, *words], cwd=tmp_path, env=dict(os.environ),
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-
-    done = command("bench", "compare", *two)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "bench", "compare", *two], cwd=tmp_path, env=dict(os.environ),
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "reports" / "bench" / "index.html").exists()
-    done = command("bench", "compare", two[0], "nowhere.json")
-    assert done.returncode == 2
-    assert done.stderr == "stability: nowhere.json: can't be read: No such file or directory\n"
-    done = command("bench", "--help")
-    assert done.returncode == 0
-    assert "--fail-slower RATIO" in done.stdout
+
+
+def test_help_names_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main(["bench", "--help"]) == 0
+    assert "--fail-slower RATIO" in capsys.readouterr().out

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import measuring
@@ -84,12 +85,37 @@ def test_peers_are_timed_in_turn_and_limits_are_told(run: Any, tmp_path: Path) -
     assert content["machine_info"]["cores"] >= 1
 
 
-def test_quick_and_untimed_runs_leave_out_what_they_do_not_need(run: Any, tmp_path: Path) -> None:
-    run("--benchmark-enable", "--quick", "--benchmark-json=out.json")
-    content = json.loads((tmp_path / "out.json").read_text())
-    assert not {"speedup", "peak_gflops"} & set(content["benchmarks"][0]["extra_info"])
-    done = run("--benchmark-disable")
-    assert "1 failed, 2 passed, 1 deselected" in done.stdout
+def test_untimed_each_benchmark_runs_once(run: Any) -> None:
+    assert "1 failed, 2 passed, 1 deselected" in run("--benchmark-disable").stdout
+
+
+class Timed:
+    """What the fixture of pytest-benchmark offers, with rounds of one second."""
+
+    disabled = False
+
+    def __init__(self) -> None:
+        self.extra_info: dict[str, Any] = {}
+        self.stats = SimpleNamespace(stats=SimpleNamespace(data=[]))
+
+    def pedantic(self, target: Any, teardown: Any, rounds: int, **_: Any) -> Any:
+        for _round in range(rounds):
+            target()
+            teardown()
+            self.stats.stats.data.append(1.0)
+        return target()
+
+
+def test_quick_leaves_out_the_peer_and_the_limits() -> None:
+    benchmark, called = Timed(), list[str]()
+    got = measuring.measure(
+        benchmark, lambda: 3, lambda: called.append("peer"), dtype="float32", device="cpu",
+        threads=1, rounds=3, flop=1.0, bytes_=1.0, check=lambda *_: None, quick=True,
+    )  # fmt: skip
+    assert got == 3
+    assert called == ["peer"]
+    assert not {"speedup", "peak_gflops", "flop"} & set(benchmark.extra_info)
+    assert benchmark.extra_info["dtype"] == "float32"
 
 
 class Event:
