@@ -32,15 +32,14 @@ def rows(
     """
     columns: dict[str, ArrayLike] = {
         **factors,
+        "quantity": quantity,
         "measured": np.asarray(measured, np.float64),
         "predicted": np.asarray(predicted, np.float64),
         "stderr": np.asarray(stderr, np.float64),
         "n_samples": np.asarray(n_samples, np.int64),
     }
     arrays = np.broadcast_arrays(*[_plain(column) for column in columns.values()])
-    frame = pd.DataFrame({name: array.ravel() for name, array in zip(columns, arrays, strict=True)})
-    frame.insert(len(factors), "quantity", quantity)
-    return frame
+    return pd.DataFrame({name: array.ravel() for name, array in zip(columns, arrays, strict=True)})
 
 
 def mean_rows(
@@ -72,7 +71,8 @@ def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         for name in factors
     }
     ready = [
-        frame.astype({name: "Int64" for name in factors if name in frame and whole[name]})
+        # DataFrame.astype takes ten times as long.
+        frame.assign(**{n: frame[n].astype("Int64") for n in factors if n in frame and whole[n]})
         for frame in frames
     ]
     table = pd.concat(ready, ignore_index=True)[[*factors, *VALUES]]

@@ -44,5 +44,7 @@ def matmul(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
         return product
     if out is None:
         out = left.new_empty((*left.shape[:-1], right.shape[-1]))
-    np.matmul(left.numpy(), right.numpy(), out=out.numpy())
+    # As torch's, overflow shows in the result alone.
+    with np.errstate(all="ignore"):
+        np.matmul(left.numpy(), right.numpy(), out=out.numpy())
     return out

@@ -39,6 +39,13 @@ def test_products_err_by_less_than_full_precision_allows(
 
 
 @pytest.mark.usefixtures("library")
+def test_overflow_shows_in_the_result_alone() -> None:
+    big = torch.full((1, 64, 64), 1e30)
+    assert bool((gemm.matmul(big, big) == torch.inf).all())
+    assert bool(torch.isnan(gemm.matmul(big * big, 0 * big)).all())
+
+
+@pytest.mark.usefixtures("library")
 def test_what_numpy_is_not_asked_for_is_torchs() -> None:
     for dtype in (torch.complex64, torch.bfloat16):
         a = torch.ones(1, 64, 64, dtype=dtype)
