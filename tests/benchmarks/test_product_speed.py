@@ -77,7 +77,7 @@ def assert_same_spectrum(ours: Tensor, naive: list[np.ndarray]) -> None:
 @pytest.mark.parametrize("n", [16, 4, 64, 256])
 def test_spectrum(versus: Versus, n: int, device: str) -> None:
     """QR every fourth factor beside numpy's after every one."""
-    samples, length = {4: 256, 16: 64, 64: 16, 256: 2}[n], LENGTH if n < 256 else 20
+    samples, length = {4: 1024, 16: 256, 64: 16, 256: 2}[n], LENGTH if n < 256 else 20
     versus(
         lambda: spectrum(n, length, samples, device),
         lambda: [

@@ -208,3 +208,11 @@ def test_bad_parameters_are_named(bad: float) -> None:
     if not np.isfinite(bad):
         with pytest.raises(ValueError, match=r"^slope="):
             prelu(bad)
+
+
+@pytest.mark.parametrize("name", list(ACTIVATIONS))
+def test_homogeneous_is_what_lets_a_scale_through(name: str) -> None:
+    entry = ACTIVATIONS[name]
+    z = torch.linspace(-5, 5, 101, dtype=torch.float64)
+    through = torch.equal(entry.forward(4 * z), 4 * entry.forward(z))
+    assert through == entry.homogeneous
