@@ -6,6 +6,7 @@ import pty
 import random
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ def start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
          "experiment=toy", "-m", *words],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": PATH, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
 
@@ -175,7 +176,7 @@ def test_twenty_kills_lose_nothing(toy: Run, tmp_path: Path) -> None:
     """kill -9 at 20 random moments of a sweep of 60 jobs; seed 1 draws the moments.
 
     14 of the sweep with the job in it; 3 of a worker that has a job, each followed by one of the
-    sweep above it while it repairs that.
+    sweep and all its workers while it repairs that.
     """
     words = ("experiment.n=range(1,13)", "seed=0,1,2,3,4", "experiment.seconds=0.05")
     assert toy("-m", *words, "runs=whole").returncode == 0
@@ -193,9 +194,8 @@ def test_twenty_kills_lose_nothing(toy: Run, tmp_path: Path) -> None:
         owners = {state["pid"] for state in states}
         next(child for child in family if child.pid in owners).kill()
         time.sleep(rng.random())
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        psutil.wait_procs(family)
     assert finished(tmp_path) < 60
     done = toy("-m", *words)
     assert done.returncode == 0, done.stderr
