@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,21 +24,20 @@ LAUNCHERS = [
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def slurm() -> Iterator[None]:
     """A SLURM cluster of two virtual nodes, for the commands of this module."""
     lacking = [name for name in NEEDS if shutil.which(name) is None]
     if lacking or os.geteuid() != 0:
         pytest.skip(f"a private SLURM cluster needs root and {', '.join(lacking or NEEDS)}")
-    folder = tmp_path_factory.mktemp("slurm")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)  # munged runs as another user
-    try:
-        subprocess.run([SCRIPT, "start", folder, "2"], check=True, timeout=120)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-            yield
-    finally:
-        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=60)
+    # Not pytest's folder, which no other user may enter: munged runs as one.
+    with tempfile.TemporaryDirectory(prefix="slurm", ignore_cleanup_errors=True) as folder:
+        try:
+            subprocess.run([SCRIPT, "start", folder, "2"], check=True, timeout=120)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("SLURM_CONF", f"{folder}/slurm.conf")
+                yield
+        finally:
+            subprocess.run([SCRIPT, "stop", folder], check=True, timeout=60)
 
 
 @pytest.mark.parametrize(
