@@ -59,3 +59,9 @@ def params(key: str) -> dict[str, Any] | None:
     if not bracket or not size.isdecimal():
         return None
     return {"n": int(size), "kind": kind}
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pytest that a test starts is no worker of this one: pytest-benchmark would time nothing."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
