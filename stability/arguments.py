@@ -34,6 +34,14 @@ def positive(name: str, value: float) -> None:
         raise ValueError(f"{name}={value!r}: must be finite and above 0")
 
 
+def positives(name: str, value: ArrayLike) -> Array:
+    """``value`` as float64; ValueError naming ``name`` unless finite and above 0."""
+    array = np.asarray(value, dtype=np.float64)
+    if not np.all(np.isfinite(array) & (array > 0)):
+        raise ValueError(f"{name}={value!r}: must be finite and above 0")
+    return array
+
+
 def fraction(name: str, value: float) -> None:
     """ValueError naming ``name`` unless ``value`` lies in (0, 1)."""
     if not 0 < value < 1:

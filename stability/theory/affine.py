@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from stability.arguments import Array, fraction, nonnegative, positive, whole, wholes
+from stability.arguments import Array, fraction, nonnegative, positive, positives, whole, wholes
 from stability.theory.floating_point import gamma
 from stability.theory.nonlinearity import Nonlinearity
 
@@ -69,9 +69,7 @@ def rounding_moment(std: ArrayLike) -> Array:
     log-uniform mantissas.
     Raises ValueError unless std is finite and positive.
     """
-    scale = np.asarray(std, dtype=np.float64)
-    if not np.all(np.isfinite(scale) & (scale > 0)):
-        raise ValueError(f"std={std!r}: must be finite and above 0")
+    scale = positives("std", std)
     octave = np.floor(np.log2(scale))[..., None] + np.arange(-30.0, 6.0)
     below = special.erf(np.exp2(octave) / scale[..., None] / math.sqrt(2))
     above = special.erf(np.exp2(octave + 1) / scale[..., None] / math.sqrt(2))
