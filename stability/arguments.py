@@ -56,6 +56,14 @@ def finite(name: str, value: ArrayLike) -> Array:
     return array
 
 
+def matrix(name: str, value: ArrayLike) -> Array:
+    """``value`` as float64; ValueError naming ``name`` unless a finite matrix of some entries."""
+    array = finite(name, value)
+    if array.ndim != 2 or not array.size:
+        raise ValueError(f"{name}: must be a matrix, has shape {array.shape}")
+    return array
+
+
 def numbers(name: str, value: ArrayLike) -> Array:
     """``value`` as float64; ValueError naming ``name`` if any is nan."""
     array = np.asarray(value, dtype=np.float64)

@@ -136,10 +136,10 @@ def round_to(x: ArrayLike, format: Format) -> Array:
     What overflows becomes infinite, or saturates where there are no infinities; nans pass.
     """
     values = np.asarray(x, dtype=np.float64)
-    finite = np.where(np.isfinite(values), values, 0.0)
-    scale = _quantum(finite, format)
+    within = np.where(np.isfinite(values), values, 0.0)
+    scale = _quantum(within, format)
     with np.errstate(over="ignore"):
-        rounded = np.ldexp(np.rint(np.ldexp(finite, -scale)), scale)
+        rounded = np.ldexp(np.rint(np.ldexp(within, -scale)), scale)
     rounded = np.where(np.isfinite(values), rounded, values)
     limit = np.inf if format.infinite else format.max
     return np.where(np.abs(rounded) > format.max, np.copysign(limit, rounded), rounded)[()]
@@ -291,8 +291,7 @@ def gamma_probabilistic(n: ArrayLike, u: float, confidence: float = 1.0) -> Arra
     Raises ValueError if n or confidence is negative or u is not in (0, 1).
     """
     count = _check_count(n, u)
-    if not 0 <= confidence < math.inf:
-        raise ValueError(f"confidence={confidence!r}: must be finite and at least 0")
+    nonnegative("confidence", confidence)
     with np.errstate(over="ignore"):
         bound: Array = np.expm1(confidence * np.sqrt(count) * u + count * u**2 / (1 - u))
     return bound

@@ -11,7 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stability.arguments import Array, finite, fraction, nonnegative, positive, whole, wholes
+from stability.arguments import (
+    Array,
+    finite,
+    fraction,
+    matrix,
+    nonnegative,
+    positive,
+    whole,
+    wholes,
+)
 from stability.theory.floating_point import Format, gamma, spacing
 
 Fans = Sequence[tuple[int, int]]
@@ -89,16 +98,9 @@ def least_squares_sharpness(inputs: ArrayLike) -> float:
     Gradient descent converges at rates below 2 over it and explodes above, from almost all starts.
     Raises ValueError unless the inputs are a finite matrix.
     """
-    x = _matrix(inputs)
+    x = matrix("inputs", inputs)
     x = np.column_stack([x, np.ones(len(x))])
     return float(np.linalg.eigvalsh(x.T @ x / len(x))[-1])
-
-
-def _matrix(inputs: ArrayLike) -> Array:
-    x = finite("inputs", inputs)
-    if x.ndim != 2 or not x.size:
-        raise ValueError(f"inputs of shape {x.shape}: must be a matrix")
-    return x
 
 
 def softmax_loss_bound(inputs: ArrayLike, classes: int, rate: float, steps: int) -> float:
@@ -112,7 +114,7 @@ def softmax_loss_bound(inputs: ArrayLike, classes: int, rate: float, steps: int)
     positive("rate", rate)
     whole("steps", steps, 0)
     whole("classes", classes, 2)
-    x = _matrix(inputs)
+    x = matrix("inputs", inputs)
     return math.log(classes) + 2 * rate * steps * float((1 + (x**2).sum(axis=1)).max())
 
 
@@ -162,7 +164,7 @@ def step_rounding(
     Raises ValueError unless the inputs are a finite matrix, labels whole, at least 0 and below K,
     rate finite and positive, and u in (0, 1).
     """
-    x, targets = _matrix(inputs), wholes("labels", labels, 0)
+    x, targets = matrix("inputs", inputs), wholes("labels", labels, 0)
     positive("rate", rate)
     fraction("u", u)
     w1, b1, w2, b2 = parameters
