@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -15,16 +15,53 @@ def whole(name: str, value: float, least: int = 1) -> None:
         raise ValueError(f"{name}={value!r}: must be a whole number, at least {least}")
 
 
+def wholes(name: str, value: ArrayLike, least: int = 1, *, fewest: int = 0) -> NDArray[np.int64]:
+    """``value`` as int64; ValueError naming ``name`` unless whole numbers of at least ``least``.
+
+    ``fewest``: how many there must be, along the first axis.
+    """
+    array = np.asarray(value, dtype=np.float64)
+    if fewest and len(array) < fewest:
+        raise ValueError(f"{name}={value!r}: must be {fewest} or more")
+    if not np.all((array >= least) & (array < 2**63) & (array == np.floor(array))):
+        raise ValueError(f"{name}={value!r}: must be whole numbers, at least {least}")
+    return np.asarray(value).astype(np.int64)
+
+
 def positive(name: str, value: float) -> None:
     """ValueError naming ``name`` unless ``value`` is finite and above 0."""
     if not 0 < value < math.inf:
         raise ValueError(f"{name}={value!r}: must be finite and above 0")
 
 
-def finite(name: str, value: float) -> None:
-    """ValueError naming ``name`` unless ``value`` is finite."""
-    if not math.isfinite(value):
+def positives(name: str, value: ArrayLike) -> Array:
+    """``value`` as float64; ValueError naming ``name`` unless finite and above 0."""
+    array = np.asarray(value, dtype=np.float64)
+    if not np.all(np.isfinite(array) & (array > 0)):
+        raise ValueError(f"{name}={value!r}: must be finite and above 0")
+    return array
+
+
+def fraction(name: str, value: float) -> None:
+    """ValueError naming ``name`` unless ``value`` lies in (0, 1)."""
+    if not 0 < value < 1:
+        raise ValueError(f"{name}={value!r}: must lie in (0, 1)")
+
+
+def finite(name: str, value: ArrayLike) -> Array:
+    """``value`` as float64; ValueError naming ``name`` unless finite."""
+    array = np.asarray(value, dtype=np.float64)
+    if not np.all(np.isfinite(array)):
         raise ValueError(f"{name}={value!r}: must be finite")
+    return array
+
+
+def matrix(name: str, value: ArrayLike) -> Array:
+    """``value`` as float64; ValueError naming ``name`` unless a finite matrix of some entries."""
+    array = finite(name, value)
+    if array.ndim != 2 or not array.size:
+        raise ValueError(f"{name}: must be a matrix, has shape {array.shape}")
+    return array
 
 
 def numbers(name: str, value: ArrayLike) -> Array:

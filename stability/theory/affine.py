@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from stability.theory.floating_point import Array, gamma
+from stability.arguments import Array, fraction, nonnegative, positive, positives, whole, wholes
+from stability.theory.floating_point import gamma
 from stability.theory.nonlinearity import Nonlinearity
 
 Order = int | tuple["Order", "Order"]
@@ -33,12 +34,17 @@ def stack_bound(
     of unit roundoff ``accumulator`` that are stored with ``u`` add u / (1 - u) |y^_l|.  Since
     y^ - y = sum_l W_L ... W_(l+1) d_l exactly, the bound is sum_l ||W_L ... W_(l+1)||_2 ||d_l||:
     a running error bound (Higham 2002, sec. 3.3) without neglected terms, short of underflow.
-    The product of the weights is the stack on the unit columns without biases.
-    Raises ValueError unless there is one bias and one state for each weight, and one state more.
+    The product of the weights is the stack on the unit columns without biases.  Computed numbers
+    that are not finite make the bound infinite or nan.
+    Raises ValueError unless there is one bias and one state for each weight, and one state more,
+    and the unit roundoffs lie in (0, 1).
     """
     if not len(weights) == len(biases) == len(states) - 1 > 0:
         counts = f"{len(weights)} weights, {len(biases)} biases, {len(states)} states"
-        raise ValueError(f"{counts}: must be L, L and L + 1")
+        raise ValueError(f"weights: {counts}; must be L, L and L + 1")
+    fraction("u", u)
+    if accumulator is not None:
+        fraction("accumulator", accumulator)
     tail = np.eye(len(weights[-1]))
     total = np.zeros(states[0].shape[1])
     for layer in range(len(weights) - 1, -1, -1):
@@ -63,9 +69,7 @@ def rounding_moment(std: ArrayLike) -> Array:
     log-uniform mantissas.
     Raises ValueError unless std is finite and positive.
     """
-    scale = np.asarray(std, dtype=np.float64)
-    if not np.all(np.isfinite(scale) & (scale > 0)):
-        raise ValueError(f"std={std!r}: must be finite and above 0")
+    scale = positives("std", std)
     octave = np.floor(np.log2(scale))[..., None] + np.arange(-30.0, 6.0)
     below = special.erf(np.exp2(octave) / scale[..., None] / math.sqrt(2))
     above = special.erf(np.exp2(octave + 1) / scale[..., None] / math.sqrt(2))
@@ -79,14 +83,12 @@ def stored_stack_error(depth: int, start: float, bias: float) -> float:
     x ~ N(0, start^2) and b ~ N(0, bias^2), independent: y_l ~ N(0, start^2 + l bias^2) with Haar
     W_l, which keep the errors' size, so that those of all layers add: the mean of
     ``rounding_moment`` over that of the squares, about 1 / (8 ln 2).  Neglects O(u) and the sums'
-    own errors.  Raises ValueError if depth < 1, start is not positive, or bias negative.
+    own errors.  Raises ValueError unless depth is whole and at least 1, start finite and positive,
+    bias finite and not negative.
     """
-    if not depth >= 1:
-        raise ValueError(f"depth={depth!r}: must be at least 1")
-    if not 0 <= bias < math.inf:
-        raise ValueError(f"bias={bias!r}: must be finite and at least 0")
-    if not 0 < start < math.inf:
-        raise ValueError(f"start={start!r}: must be finite and above 0")
+    whole("depth", depth)
+    nonnegative("bias", bias)
+    positive("start", start)
     q = start**2 + np.arange(1, depth + 1) * bias**2
     return float(np.sum(rounding_moment(np.sqrt(q))) / np.sum(q))
 
@@ -113,8 +115,7 @@ def best_affine(activation: Nonlinearity, q: float) -> AffineFit:
     share and leverage are 0 and nan where phi itself is affine.  Relative error 1e-10.
     Raises ValueError unless q is finite and positive.
     """
-    if not 0 < q < math.inf:
-        raise ValueError(f"q={q!r}: must be finite and above 0")
+    positive("q", q)
     mean = float(activation.expectation(activation.phi, q))
     slope = float(activation.expectation(lambda z: z * activation.phi(z), q)) / q
 
@@ -137,21 +138,23 @@ class Plan(NamedTuple):
 
 
 def _sizes(sizes: Sequence[int]) -> list[int]:
-    if len(sizes) < 2 or not all(size >= 1 for size in sizes):
-        raise ValueError(f"sizes={sizes!r}: must be at least two, each at least 1")
-    return [int(size) for size in sizes]
+    found: list[int] = wholes("sizes", sizes, fewest=2).tolist()
+    return found
 
 
 def chain_flops(sizes: Sequence[int], order: Order) -> int:
     """Operations of A_1 ... A_k in that order, A_i of sizes[i-1] x sizes[i]: 2 m k n a product.
 
-    Raises ValueError if the sizes are fewer than two or below 1, or the order isn't one of theirs.
+    Raises ValueError unless the sizes are two or more whole numbers of at least 1, and the order is
+    one of theirs.
     """
     n = _sizes(sizes)
 
     def walk(part: Order) -> tuple[int, int, int]:
-        if isinstance(part, int):
+        if isinstance(part, int) and 0 <= part < len(n) - 1:
             return part, part + 1, 0
+        if not isinstance(part, tuple) or len(part) != 2:
+            raise ValueError(f"order={order!r}: must be pairs of factors, 0 to {len(n) - 2}")
         (first, middle, one), (start, last, other) = walk(part[0]), walk(part[1])
         if middle != start:
             raise ValueError(f"order={order!r}: must multiply neighbours")

@@ -8,13 +8,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
 
-from stability.theory.floating_point import Array
+from stability.arguments import Array, finite, positive, whole
 
 Function = Callable[[Array], Array]
 
@@ -66,7 +66,7 @@ TARGETS = {
 
 
 def _knots(knots: ArrayLike) -> Array:
-    points = np.asarray(knots, dtype=np.float64)
+    points = finite("knots", knots)
     if points.ndim != 1 or len(points) < 2 or not np.all(np.diff(points) > 0):
         raise ValueError("knots: must be at least two, ascending")
     return points
@@ -101,8 +101,10 @@ def interpolation_error(target: Target, knots: ArrayLike, points: int = 64) -> S
 
     ``largest``: over ``points`` + 1 equally spaced points of each cell.  What a ReLU layer with a
     unit a cell computes: f(x_0) + sum_i c_i relu(x - x_i), c_i the change of slope.
-    Raises ValueError unless there are two ascending knots.
+    Raises ValueError unless there are two finite ascending knots, and ``points`` is whole and at
+    least 1.
     """
+    whole("points", points)
     x = _knots(knots)
     values = target.value(x)
     nodes, weights, place = _nodes(x)
@@ -118,7 +120,7 @@ def projection_error(target: Target, knots: ArrayLike) -> float:
     """Of the best continuous piecewise linear function on the knots: least squares.
 
     The normal equations of hat functions, tridiagonal (de Boor 2001, ch. XIV).
-    Raises ValueError unless there are two ascending knots.
+    Raises ValueError unless there are two finite ascending knots.
     """
     x = _knots(knots)
     h = np.diff(x)
@@ -140,7 +142,8 @@ def projection_error(target: Target, knots: ArrayLike) -> float:
 def cellwise_error(target: Target, knots: ArrayLike) -> float:
     """Of the best function that is linear in each cell, continuous or not.
 
-    No spline on these knots does better.  Raises ValueError unless there are two ascending knots.
+    No spline on these knots does better.
+    Raises ValueError unless there are two finite ascending knots.
     """
     x = _knots(knots)
     nodes, weights, place = _nodes(x)
@@ -195,12 +198,11 @@ def free_knot_error(target: Target, units: int) -> float:
 
     (int |f''|^(2/5))^(5/2) / sqrt(720) / pieces^2: pieces of equal h^5 f''^2 (de Boor 2001, ch.
     XII); no ReLU layer with as many units does better.
-    Raises ValueError if the target has no second derivative, or units < 1.
+    Raises ValueError unless the target has a second derivative, and units is whole and at least 1.
     """
     if target.second is None:
         raise ValueError("target: must have a second derivative")
-    if not units >= 1:
-        raise ValueError(f"units={units!r}: must be at least 1")
+    whole("units", units)
     x = (np.arange(1 << 16) + 0.5) / (1 << 16)
     share = float(np.mean(np.abs(target.second(x)) ** 0.4))
     return math.pow(share, 2.5) / math.sqrt(720) / (units + 1) ** 2
@@ -209,10 +211,10 @@ def free_knot_error(target: Target, units: int) -> float:
 def root_largest(n: int) -> float:
     """Largest error of interpolating sqrt(x) on n uniform cells: sqrt(1 / n) / 4, in the first.
 
-    At x = h / 4; the singular end, and no other, makes it n^(-1/2).  Raises ValueError if n < 1.
+    At x = h / 4; the singular end, and no other, makes it n^(-1/2).
+    Raises ValueError unless n is whole and at least 1.
     """
-    if not n >= 1:
-        raise ValueError(f"n={n!r}: must be at least 1")
+    whole("n", n)
     return 1 / (4 * math.sqrt(n))
 
 
@@ -224,12 +226,10 @@ def staircase_error(n: int, steepness: float) -> float:
     with amplitudes sinc(w_j h / 2), times (pi w_j / k) / sinh(pi w_j / k), the slope's transform.
     Steep: n^-1, pi / (sqrt(6) n) to leading order; at a fixed steepness the steps fade and n^-2 is
     left, (2 pi)^2 / sqrt(2) (1/24 + pi^2 / (6 steepness^2)) n^-2, above exponentially small steps.
-    Raises ValueError if n < 3 or the steepness is not finite and positive.
+    Raises ValueError unless n is whole and at least 3, and the steepness finite and positive.
     """
-    if not n >= 3:
-        raise ValueError(f"n={n!r}: must be at least 3")
-    if not 0 < steepness < math.inf:
-        raise ValueError(f"steepness={steepness!r}: must be finite and above 0")
+    whole("n", n, 3)
+    positive("steepness", steepness)
     reach = min(math.ceil(4 * steepness) + 10, 10**6)
     j = np.arange(-reach, reach + 1)
     turns = 1 + j * n
@@ -246,12 +246,10 @@ def cosine_average_error(dimension: int, variance: float) -> float:
     f(x) = E cos(w x), w ~ N(0, I); the mean over n draws errs by Var cos(w x) / n =
     (1 - e^(-|x|^2))^2 / (2 n): exactly 1/2 (1 - 2 (1 + 2 v)^(-d/2) + (1 + 4 v)^(-d/2)), at most 1/2
     in every dimension (Barron 1993; Maurey's argument).
-    Raises ValueError if dimension < 1 or variance is not finite and positive.
+    Raises ValueError unless dimension is whole and at least 1, and variance finite and positive.
     """
-    if not dimension >= 1:
-        raise ValueError(f"dimension={dimension!r}: must be at least 1")
-    if not 0 < variance < math.inf:
-        raise ValueError(f"variance={variance!r}: must be finite and above 0")
-    half: Any = -dimension / 2
+    whole("dimension", dimension)
+    positive("variance", variance)
+    half = -dimension / 2
     first = math.expm1(half * math.log1p(2 * variance))
     return (math.expm1(half * math.log1p(4 * variance)) - 2 * first) / 2

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stability.arguments import Array
+from stability.arguments import Array, finite, fraction, nonnegative, whole, wholes
 from stability.theory.floating_point import gamma
 
 ELEMENTARY = 8
@@ -25,20 +25,21 @@ LOSSES = ("squared", "cross_entropy")
 Function = Callable[[Array], Array]
 
 
-def _sizes(widths: Sequence[int], batch: int) -> None:
-    if len(widths) < 2 or min(widths) < 1:
-        raise ValueError(f"widths={widths!r}: must be at least two, each at least 1")
-    if batch < 1:
-        raise ValueError(f"batch={batch!r}: must be at least 1")
+def _check_sizes(widths: Sequence[int], batch: int, fewest: int = 2) -> None:
+    wholes("widths", widths, fewest=fewest)
+    whole("batch", batch)
 
 
 def _layer_flops(widths: Sequence[int], batch: int) -> list[int]:
-    _sizes(widths, batch)
+    _check_sizes(widths, batch)
     return [2 * batch * m * n for m, n in itertools.pairwise(widths)]
 
 
 def forward_flops(widths: Sequence[int], batch: int) -> int:
-    """F = sum of 2 b n^(l-1) n^l.  Raises ValueError for fewer than two widths or any below 1."""
+    """F = sum of 2 b n^(l-1) n^l.
+
+    Raises ValueError unless there are two widths, all of them and batch whole and at least 1.
+    """
     return sum(_layer_flops(widths, batch))
 
 
@@ -81,13 +82,23 @@ class Saving(NamedTuple):
     output: bool
 
 
+def _check_items(
+    widths: Sequence[int], batch: int, saving: Saving, itemsize: int, fewest: int = 2
+) -> None:
+    _check_sizes(widths, batch, fewest)
+    whole("saving.inputs", saving.inputs, 0)
+    whole("itemsize", itemsize)
+
+
 def kept_bytes(widths: Sequence[int], batch: int, saving: Saving, itemsize: int = 8) -> int:
     """Bytes of intermediates that a backward pass needs: b (sum n^l (1 + inputs) + n^L) items.
 
     The sum is over hidden layers, whose outputs the next products need in any case; n^L items are
-    for the loss.  Parameters and x are not counted.  Raises as ``forward_flops``.
+    for the loss.  Parameters and x are not counted.
+    Raises as ``forward_flops``, or ValueError unless saving.inputs and itemsize are whole and at
+    least 0 and 1.
     """
-    _sizes(widths, batch)
+    _check_items(widths, batch, saving, itemsize)
     return itemsize * batch * (sum(widths[1:-1]) * (1 + saving.inputs) + widths[-1])
 
 
@@ -95,9 +106,9 @@ def working_bytes(widths: Sequence[int], batch: int, saving: Saving, itemsize: i
     """Most bytes that live at once when nothing is kept: a layer's input, z and h; o at the end.
 
     An activation of several steps has one tensor more, one that returns its input one less.
-    Raises as ``forward_flops``.
+    Raises as ``kept_bytes``.
     """
-    _sizes(widths, batch)
+    _check_items(widths, batch, saving, itemsize)
     own = 1 if saving == Saving(0, False) else max(2, 1 + saving.inputs)
     inner = list(widths[1:-1])
     inputs = [0, *inner]
@@ -108,10 +119,10 @@ def working_bytes(widths: Sequence[int], batch: int, saving: Saving, itemsize: i
 def checkpoint_segment(hidden: int) -> int:
     """ceil(sqrt(hidden)) layers a segment: as many checkpoints as layers between them.
 
-    Chen, Xu, Zhang & Guestrin 2016, arXiv 1604.06174, sec. 4.  Raises ValueError if hidden < 1.
+    Chen, Xu, Zhang & Guestrin 2016, arXiv 1604.06174, sec. 4.
+    Raises ValueError unless hidden is whole and at least 1.
     """
-    if hidden < 1:
-        raise ValueError(f"hidden={hidden!r}: must be at least 1")
+    whole("hidden", hidden)
     return math.isqrt(hidden - 1) + 1
 
 
@@ -119,10 +130,10 @@ def checkpointed_bytes(widths: Sequence[int], batch: int, saving: Saving, itemsi
     """The most bytes kept at once with segments of ``checkpoint_segment`` hidden layers.
 
     After the forward pass: the segments' outputs and the loss's n^L items.  While a segment is
-    recomputed: the inputs of it and of those before, and what it keeps itself.  Raises as
-    ``forward_flops``, or ValueError if there is no hidden layer.
+    recomputed: the inputs of it and of those before, and what it keeps itself.
+    Raises as ``kept_bytes``, or ValueError if there is no hidden layer.
     """
-    _sizes(widths, batch)
+    _check_items(widths, batch, saving, itemsize, fewest=3)
     hidden = list(widths[1:-1])
     step = checkpoint_segment(len(hidden))
     segments = [hidden[at : at + step] for at in range(0, len(hidden), step)]
@@ -295,10 +306,18 @@ def passes(
     (1, n^l) each or none, ``directions``: as weights and biases; all of them exact.
     ``functions``: phi, phi', phi''.  Bounds hold for any order of summation, to first order in u,
     if elementary functions err by no more than ``ELEMENTARY`` u (1 + |z|).
-    Raises ValueError if the loss is none of ``LOSSES`` or u is not in (0, 1).
+    Raises ValueError if the loss is none of ``LOSSES``, u not in (0, 1), decay negative, or a
+    number not finite.
     """
     if loss not in LOSSES:
         raise ValueError(f"loss={loss!r}: must be one of {', '.join(LOSSES)}")
+    fraction("u", u)
+    nonnegative("decay", decay)
+    named = {"inputs": [inputs], "target": [target], "weights": weights, "biases": biases,
+             "directions": [*directions[0], *directions[1]]}  # fmt: skip
+    for name, arrays in named.items():
+        for array in arrays:
+            finite(name, array)
     phi, slope, bend = functions
     w, b = ([Rounded.exact(a, u) for a in group] for group in (weights, biases))
     v, c = ([Rounded.exact(a, u) for a in group] for group in directions)

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
-from stability.arguments import correlation, finite, nonnegative, positive, whole
+from stability.arguments import (
+    correlation,
+    finite,
+    fraction,
+    nonnegative,
+    positive,
+    positives,
+    whole,
+)
 from stability.theory.nonlinearity import Nonlinearity
 from stability.theory.phase import critical_line
 from stability.theory.quadrature import Array
@@ -81,13 +89,6 @@ def half_stable_point(activation: Nonlinearity) -> CriticalPoint:
     return CriticalPoint(q, w, b)
 
 
-def _layers(layer: ArrayLike) -> Array:
-    layers = np.asarray(layer, dtype=np.float64)
-    if not np.all(np.isfinite(layers) & (layers > 0)):
-        raise ValueError(f"layer={layer!r}: must be finite and above 0")
-    return layers
-
-
 def critical_variance(layer: ArrayLike, bend: float) -> Array:
     """-1 / (bend layer): how the variance of an odd activation vanishes at sigma_w = 1 / phi'(0).
 
@@ -97,7 +98,7 @@ def critical_variance(layer: ArrayLike, bend: float) -> Array:
     """
     if not -math.inf < bend < 0:
         raise ValueError(f"bend={bend!r}: must be finite and below 0")
-    return -1 / (bend * _layers(layer))
+    return -1 / (bend * positives("layer", layer))
 
 
 def critical_gap(layer: ArrayLike, q: float, activation: Nonlinearity) -> Array:
@@ -109,7 +110,7 @@ def critical_gap(layer: ArrayLike, q: float, activation: Nonlinearity) -> Array:
     of N(0, q): 9 pi^2 / (2 l^2) for ReLU.  The neglected share is O(log(l) / l).
     Raises ValueError unless layer and q are positive, or if the activation is linear.
     """
-    layers = _layers(layer)
+    layers = positives("layer", layer)
     positive("q", q)
     slope = float(activation.slope_moment(q))
     jumps = sum(
@@ -144,8 +145,7 @@ def shaping_slope(depth: int, target: float = 0.9) -> float:
     0 where ReLU itself stays below.  Raises ValueError unless depth >= 1 and 0 < target < 1.
     """
     whole("depth", depth)
-    if not 0 < target < 1:
-        raise ValueError(f"target={target!r}: must lie in (0, 1)")
+    fraction("target", target)
 
     def excess(slope: float) -> float:
         c: Array = np.zeros(())

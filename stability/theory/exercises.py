@@ -5,15 +5,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stability.arguments import nonnegative, positive, whole
+from stability.arguments import matrix, nonnegative, positive, whole
 from stability.theory.quadrature import Array
-
-
-def _matrix(name: str, value: ArrayLike) -> Array:
-    array = np.asarray(value, dtype=np.float64)
-    if array.ndim != 2 or not np.all(np.isfinite(array)):
-        raise ValueError(f"{name}: must be a finite matrix, has shape {array.shape}")
-    return array
 
 
 def linear_pieces(width: int) -> int:
@@ -31,13 +24,13 @@ def descent_contraction(hessian: ArrayLike, rate: float, steps: int, start: Arra
     Exact for a quadratic loss of symmetric Hessian H, shape (d, d); ``start`` is d, shape (d,).
     Raises ValueError unless H is a finite matrix, rate > 0, steps >= 0 and d is not 0.
     """
-    matrix, gap = _matrix("hessian", hessian), np.asarray(start, dtype=np.float64)
+    h, gap = matrix("hessian", hessian), np.asarray(start, dtype=np.float64)
     positive("rate", rate)
     whole("steps", steps, 0)
     norm = float(np.linalg.norm(gap))
     if not 0 < norm < math.inf:
         raise ValueError(f"start: must be finite and not 0, has norm {norm!r}")
-    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = np.linalg.eigh(h)
     left = (1 - rate * values) ** steps * (vectors.T @ gap)
     return float(np.linalg.norm(left)) / norm
 
@@ -50,7 +43,7 @@ def constant_softmax_step(inputs: ArrayLike, labels: ArrayLike, classes: int, ra
     Raises ValueError unless the inputs are a finite matrix, labels lie in 0..K-1, classes >= 2 and
     the rate is positive.
     """
-    x = _matrix("inputs", inputs)
+    x = matrix("inputs", inputs)
     whole("classes", classes, 2)
     positive("rate", rate)
     known = np.asarray(labels, dtype=np.float64)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from stability.arguments import nonnegative
+from stability.arguments import finite, fraction, nonnegative, numbers, positive
 
 Array = NDArray[np.float64]
 
@@ -120,9 +120,7 @@ def spacing(x: ArrayLike, format: Format) -> Array:
 
     Raises ValueError if x is not finite.
     """
-    values = np.asarray(x, dtype=np.float64)
-    if not np.all(np.isfinite(values)):
-        raise ValueError(f"x={x!r}: must be finite")
+    values = finite("x", x)
     return np.ldexp(1.0, _quantum(values, format))[()]
 
 
@@ -138,10 +136,10 @@ def round_to(x: ArrayLike, format: Format) -> Array:
     What overflows becomes infinite, or saturates where there are no infinities; nans pass.
     """
     values = np.asarray(x, dtype=np.float64)
-    finite = np.where(np.isfinite(values), values, 0.0)
-    scale = _quantum(finite, format)
+    within = np.where(np.isfinite(values), values, 0.0)
+    scale = _quantum(within, format)
     with np.errstate(over="ignore"):
-        rounded = np.ldexp(np.rint(np.ldexp(finite, -scale)), scale)
+        rounded = np.ldexp(np.rint(np.ldexp(within, -scale)), scale)
     rounded = np.where(np.isfinite(values), rounded, values)
     limit = np.inf if format.infinite else format.max
     return np.where(np.abs(rounded) > format.max, np.copysign(limit, rounded), rounded)[()]
@@ -149,9 +147,8 @@ def round_to(x: ArrayLike, format: Format) -> Array:
 
 def _first_beyond(start: float, gain: float, limit: Fraction, *, met: bool) -> float:
     """The least l >= 0 with start gain^l beyond ``limit``, or at it if ``met``; inf for never."""
-    for name, value in (("start", start), ("gain", gain)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name}={value!r}: must be finite and above 0")
+    positive("start", start)
+    positive("gain", gain)
     if gain == 1:
         return math.inf
     upwards = gain > 1
@@ -238,8 +235,7 @@ def overflow_share(std: ArrayLike, format: Format, loss_scale: float = 1.0) -> A
 
 
 def _scaled(std: ArrayLike, loss_scale: float) -> Array:
-    if not 0 < loss_scale < math.inf:
-        raise ValueError(f"loss_scale={loss_scale!r}: must be finite and above 0")
+    positive("loss_scale", loss_scale)
     return nonnegative("std", std) * loss_scale
 
 
@@ -257,13 +253,8 @@ def loss_depth(decades_per_layer: ArrayLike, start_decades: ArrayLike, format: F
     that never happens.  Broadcasts its first two arguments.  Raises ValueError if one is nan.
     """
     rate, start = np.broadcast_arrays(
-        np.asarray(decades_per_layer, dtype=np.float64),
-        np.asarray(start_decades, dtype=np.float64),
+        numbers("decades_per_layer", decades_per_layer), numbers("start_decades", start_decades)
     )
-    if np.isnan(rate).any():
-        raise ValueError(f"decades_per_layer={decades_per_layer!r}: must not be nan")
-    if np.isnan(start).any():
-        raise ValueError(f"start_decades={start_decades!r}: must not be nan")
     low, high = math.log10(format.smallest_subnormal), math.log10(format.max)
     room = np.where(rate > 0, high - start, start - low)
     steps = np.divide(room, np.abs(rate), out=np.full(rate.shape, np.inf), where=rate != 0)
@@ -276,12 +267,8 @@ def loss_depth(decades_per_layer: ArrayLike, start_decades: ArrayLike, format: F
 
 
 def _check_count(n: ArrayLike, u: float) -> Array:
-    count = np.asarray(n, dtype=np.float64)
-    if not np.all(np.isfinite(count) & (count >= 0)):
-        raise ValueError(f"n={n!r}: must be finite and at least 0")
-    if not 0 < u < 1:
-        raise ValueError(f"u={u!r}: must lie in (0, 1)")
-    return count
+    fraction("u", u)
+    return nonnegative("n", n)
 
 
 def gamma(n: ArrayLike, u: float) -> Array:
@@ -304,8 +291,7 @@ def gamma_probabilistic(n: ArrayLike, u: float, confidence: float = 1.0) -> Arra
     Raises ValueError if n or confidence is negative or u is not in (0, 1).
     """
     count = _check_count(n, u)
-    if not 0 <= confidence < math.inf:
-        raise ValueError(f"confidence={confidence!r}: must be finite and at least 0")
+    nonnegative("confidence", confidence)
     with np.errstate(over="ignore"):
         bound: Array = np.expm1(confidence * np.sqrt(count) * u + count * u**2 / (1 - u))
     return bound

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from stability.arguments import finite, nonnegative, positive, whole
+from stability.arguments import finite, nonnegative, positive, positives, whole
 from stability.theory import phase
 from stability.theory.atlas import names
 from stability.theory.criticality import critical_point
@@ -22,23 +22,14 @@ _CRITICAL = 1e-9  # of chi_1 - 1 at a fixed point known to 1e-12
 _TORCH_GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
 
 
-def _check_fan(name: str, fan: int) -> None:
-    whole(name, fan)
-
-
-def _check_variance(variance: float) -> None:
-    if not 0 <= variance < math.inf:
-        raise ValueError(f"variance={variance!r}: must be finite and at least 0")
-
-
 def forward_gain(fan_in: int, variance: float, second_moment: float = 1.0) -> float:
     """Factor of the mean square per layer, fan_in * variance * E phi(z)^2 / E z^2.
 
     ``variance``: of a weight; ``second_moment``: E phi^2 / q, 1 for linear, 1/2 for ReLU
     (He et al. 2015, arXiv 1502.01852, eq. 7).  Raises ValueError if an argument is out of range.
     """
-    _check_fan("fan_in", fan_in)
-    _check_variance(variance)
+    whole("fan_in", fan_in)
+    nonnegative("variance", variance)
     return fan_in * variance * float(nonnegative("second_moment", second_moment))
 
 
@@ -48,8 +39,8 @@ def backward_gain(fan_out: int, variance: float, derivative_moment: float = 1.0)
     ``derivative_moment``: E phi'^2, 1 for linear, 1/2 for ReLU (He et al. 2015, eq. 13).
     Raises ValueError if an argument is out of range.
     """
-    _check_fan("fan_out", fan_out)
-    _check_variance(variance)
+    whole("fan_out", fan_out)
+    nonnegative("variance", variance)
     return fan_out * variance * float(nonnegative("derivative_moment", derivative_moment))
 
 
@@ -58,15 +49,15 @@ def orthogonal_forward_gain(fan_in: int, fan_out: int) -> float:
 
     In expectation over Haar weights.  Raises ValueError if a fan is below 1.
     """
-    _check_fan("fan_in", fan_in)
-    _check_fan("fan_out", fan_out)
+    whole("fan_in", fan_in)
+    whole("fan_out", fan_out)
     return min(fan_in, fan_out) / fan_out
 
 
 def orthogonal_backward_gain(fan_in: int, fan_out: int) -> float:
     """min(fan_in, fan_out) / fan_in: factor of the gradient's mean square, as the forward one."""
-    _check_fan("fan_in", fan_in)
-    _check_fan("fan_out", fan_out)
+    whole("fan_in", fan_in)
+    whole("fan_out", fan_out)
     return min(fan_in, fan_out) / fan_in
 
 
@@ -111,8 +102,8 @@ def geometric_gains(fan_in: int, fan_out: int) -> Gains:
 
 
 def _two_gains(fan_in: int, fan_out: int, variance: Callable[[int, int], float]) -> Gains:
-    _check_fan("fan_in", fan_in)
-    _check_fan("fan_out", fan_out)
+    whole("fan_in", fan_in)
+    whole("fan_out", fan_out)
     weight = variance(fan_in, fan_out)
     return Gains(forward_gain(fan_in, weight), backward_gain(fan_out, weight))
 
@@ -122,7 +113,7 @@ def he_std(fan_in: int, slope: float = 0.0) -> float:
 
     He et al. 2015, eq. 10 and 15.  Raises ValueError if the fan is below 1 or the slope not finite.
     """
-    _check_fan("fan_in", fan_in)
+    whole("fan_in", fan_in)
     finite("slope", slope)
     return math.sqrt(2 / ((1 + slope * slope) * fan_in))
 
@@ -144,7 +135,7 @@ def forward_preserving_gain(activation: Nonlinearity, q: ArrayLike = 1.0) -> Arr
     whose E phi^2 / q increases, every one does.
     Raises ValueError if q is not finite and positive.
     """
-    variance = _positive_variance(q)
+    variance = positives("q", q)
     gain: Array = np.sqrt(variance / activation.second_moment(variance))
     return gain
 
@@ -156,7 +147,7 @@ def backward_preserving_gain(activation: Nonlinearity, q: ArrayLike = 1.0) -> Ar
     inequality; Chernoff 1981), with equality for linear phi alone.
     Raises ValueError if q is not finite and positive.
     """
-    gain: Array = 1 / np.sqrt(activation.slope_moment(_positive_variance(q)))
+    gain: Array = 1 / np.sqrt(activation.slope_moment(positives("q", q)))
     return gain
 
 
@@ -217,7 +208,7 @@ def moments(activation: Nonlinearity, q: float = 1.0) -> Moments:
     ``slope_kurtosis``: what spreads the Jacobian's singular values (Pennington et al. 2017).
     Raises ValueError if q is not finite and positive, or phi is constant there.
     """
-    _positive_variance(q)
+    positives("q", q)
     mean = float(activation.expectation(activation.phi, q))
     second = float(activation.second_moment(q))
     variance = float(activation.expectation(lambda u: (activation.phi(u) - mean) ** 2, q))
@@ -245,7 +236,7 @@ def default_variance(fan_in: int) -> float:
     Its gain is 1 / sqrt(3), whatever the activation; He's for ReLU is sqrt(2).
     Raises ValueError if the fan is below 1.
     """
-    _check_fan("fan_in", fan_in)
+    whole("fan_in", fan_in)
     return 1 / (3 * fan_in)
 
 
@@ -258,7 +249,7 @@ def default_relu_moments(depth: int, width: int, start: float = 1.0) -> Array:
     Raises ValueError if depth is negative, the width is below 1 or start is negative.
     """
     whole("depth", depth, 0)
-    _check_fan("width", width)
+    whole("width", width)
     floor = 1 / (5 * width)
     first = float(nonnegative("start", start))
     values: Array = floor + (first - floor) / 6.0 ** np.arange(depth + 1, dtype=np.float64)
@@ -271,7 +262,7 @@ def default_floor(activation: Nonlinearity, width: int) -> float:
     1 / (5 n) for ReLU, 1 / (2 n) for linear and, to leading order, tanh.
     Raises ValueError if the width is below 1.
     """
-    _check_fan("width", width)
+    whole("width", width)
     sigma = math.sqrt(default_variance(width))
     q = phase.fixed_point(activation, math.sqrt(width) * sigma, sigma)
     return float(activation.second_moment(q))
@@ -314,7 +305,7 @@ def layer_log_gradient(
     exceeds a quarter.
     Raises ValueError if q or the gain is not positive or the width is below 1.
     """
-    variance = _positive_variance(q)
+    variance = positives("q", q)
     positive("gain", gain)
     whole("width", width)
     second = activation.slope_moment(variance)
@@ -326,10 +317,3 @@ def layer_log_gradient(
         logs = logs + linear_log_norm(width).mean
     result: Array = np.where(spread > _FIRST_ORDER, np.nan, logs)[()]
     return result
-
-
-def _positive_variance(q: ArrayLike) -> Array:
-    variance = nonnegative("q", q)
-    if not np.all(variance > 0):
-        raise ValueError(f"q={q!r}: must be above 0")
-    return variance

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
-from stability.arguments import numbers, positive, whole
+from stability.arguments import numbers, positive, positives, whole
 from stability.theory.nonlinearity import Nonlinearity
 
 Array = NDArray[np.float64]
@@ -52,11 +52,9 @@ def _check_ensemble(weights: str, sigma_w: float) -> None:
 
 
 def _moments_of(mu: Sequence[float], least: int) -> Array:
-    values = np.asarray(mu, dtype=np.float64)
+    values = positives("mu", mu)
     if values.ndim != 1 or values.size < least:
         raise ValueError(f"mu={mu!r}: must have at least {least} moments")
-    if not np.all((values > 0) & np.isfinite(values)):
-        raise ValueError(f"mu={mu!r}: must be finite and above 0")
     return values
 
 
@@ -288,9 +286,7 @@ def limit_density(
     Raises ValueError if x or an argument is out of range.
     """
     law = _Law(squares, masses, depth, weights, sigma_w)
-    values = np.asarray(x, dtype=np.float64)
-    if not np.all((values > 0) & np.isfinite(values)):
-        raise ValueError(f"x={x!r}: must be finite and above 0")
+    values = positives("x", x)
     flat = values.ravel()
     scale = float(law.d.max()) ** depth * math.exp(law.log_gain) * 4.0 ** (depth + 1)
     heights = np.append(np.geomspace(max(1e3 * scale, 1e3 * flat.max(initial=0)), 1e-9, 140), 0.0)

@@ -11,9 +11,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stability.arguments import nonnegative
+from stability.arguments import (
+    Array,
+    finite,
+    fraction,
+    matrix,
+    nonnegative,
+    positive,
+    whole,
+    wholes,
+)
 from stability.theory.floating_point import Format, gamma, spacing
-from stability.theory.quadrature import Array
 
 Fans = Sequence[tuple[int, int]]
 ELEMENTARY = 4
@@ -27,6 +35,12 @@ class InitialLoss(NamedTuple):
     neglected: float
 
 
+def _check_fans(fans: Fans) -> None:
+    shape = wholes("fans", fans, fewest=1).shape
+    if shape != (len(fans), 2):
+        raise ValueError(f"fans={fans!r}: must be pairs")
+
+
 def initial_loss(squared_norms: ArrayLike, fans: Fans, stds: Sequence[float]) -> InitialLoss:
     """E cross-entropy of a ReLU network as drawn: ln K + (1 - 1/K) E q / 2, at most E q^2 / 16 low.
 
@@ -36,11 +50,15 @@ def initial_loss(squared_norms: ArrayLike, fans: Fans, stds: Sequence[float]) ->
     Nica 2020).  With S = sum p_k^2, d/dq E ln sum exp = (1 - E S) / 2 and d/dq E S = E Laplacian(S)
     / 2 <= 1/4, as the Laplacian is 2 S + 6 S^2 - 8 sum p^3 <= 2 S (1 - S): so the loss lies
     between the value less the neglected part and the value itself.
-    Raises ValueError unless there is one std for each layer, and none is negative.
+    Raises ValueError unless there is an input and one std for each layer, none of these numbers
+    negative or not finite, and fans are whole and at least 1.
     """
     norms = nonnegative("squared_norms", squared_norms)
-    if len(fans) != len(stds) or not len(fans):
-        raise ValueError(f"{len(fans)} fans but {len(stds)} stds: must be as many, at least one")
+    if not norms.size:
+        raise ValueError(f"squared_norms={squared_norms!r}: must be at least one")
+    _check_fans(fans)
+    if len(fans) != len(stds):
+        raise ValueError(f"stds: {len(stds)} of them but {len(fans)} fans: must be as many")
     scales = nonnegative("stds", np.asarray(stds, dtype=np.float64))
     widths = np.array([fan_out for _, fan_out in fans[:-1]], dtype=np.float64)
     gain = float(np.prod(widths * scales[:-1] ** 2 / 2) * scales[-1] ** 2)
@@ -55,12 +73,11 @@ def step_flops(batch: int, fans: Fans) -> int:
     """Operations of a training step's matrix products, an addition and a product counted as two.
 
     2 B fan_in fan_out for each of the forward pass, the weights' gradient and, but for the first
-    layer, the inputs' gradient.  Raises ValueError if batch < 1 or there is no layer.
+    layer, the inputs' gradient.
+    Raises ValueError unless there is a layer, and batch and fans are whole and at least 1.
     """
-    if not batch >= 1:
-        raise ValueError(f"batch={batch!r}: must be at least 1")
-    if not len(fans):
-        raise ValueError("fans=[]: must have at least one layer")
+    whole("batch", batch)
+    _check_fans(fans)
     sizes = [fan_in * fan_out for fan_in, fan_out in fans]
     return 2 * batch * (3 * sum(sizes) - sizes[0])
 
@@ -81,9 +98,7 @@ def least_squares_sharpness(inputs: ArrayLike) -> float:
     Gradient descent converges at rates below 2 over it and explodes above, from almost all starts.
     Raises ValueError unless the inputs are a finite matrix.
     """
-    x = np.asarray(inputs, dtype=np.float64)
-    if x.ndim != 2 or not np.all(np.isfinite(x)):
-        raise ValueError(f"inputs: must be a finite matrix, has shape {x.shape}")
+    x = matrix("inputs", inputs)
     x = np.column_stack([x, np.ones(len(x))])
     return float(np.linalg.eigvalsh(x.T @ x / len(x))[-1])
 
@@ -93,31 +108,32 @@ def softmax_loss_bound(inputs: ArrayLike, classes: int, rate: float, steps: int)
 
     x with an entry 1 for the bias.  The gradient is at most sqrt(2) max |x|, hence |W| grows by no
     more than rate times that a step, and ln sum exp(o) - o_y <= ln K + sqrt(2) |W| |x|.
-    Raises ValueError unless rate > 0, steps >= 0 and classes >= 2.
+    Raises ValueError unless the inputs are a finite matrix, rate is finite and positive, steps and
+    classes are whole and at least 0 and 2.
     """
-    if not 0 < rate < math.inf:
-        raise ValueError(f"rate={rate!r}: must be finite and above 0")
-    if not steps >= 0:
-        raise ValueError(f"steps={steps!r}: must be at least 0")
-    if not classes >= 2:
-        raise ValueError(f"classes={classes!r}: must be at least 2")
-    x = np.asarray(inputs, dtype=np.float64)
+    positive("rate", rate)
+    whole("steps", steps, 0)
+    whole("classes", classes, 2)
+    x = matrix("inputs", inputs)
     return math.log(classes) + 2 * rate * steps * float((1 + (x**2).sum(axis=1)).max())
 
 
 def interval_accuracy(code: ArrayLike, labels: ArrayLike, intervals: int) -> float:
     """The best share of samples that a classifier of at most so many intervals of a number gets.
 
-    ``code``, ``labels``: (N,); equal codes are told apart by none.  Behind a layer of one unit all
+    ``code``, ``labels``: (N,); equal codes are told apart by none, and nans, of a network that has
+    diverged, are equal and the largest.  Behind a layer of one unit all
     K logits are linear in its output, so each class is predicted on one interval: no network with
     such a layer beats K intervals of its own code.  By dynamic programming over the sorted code.
-    Raises ValueError unless code and labels are as many, at least one, and intervals >= 1.
+    Raises ValueError unless code and labels are as many, at least one, labels whole and at least 0,
+    and intervals whole and at least 1.
     """
-    values, classes = np.asarray(code, dtype=np.float64), np.asarray(labels, dtype=np.int64)
-    if values.ndim != 1 or values.shape != classes.shape or not len(values):
-        raise ValueError(f"{values.shape} codes but {classes.shape} labels: must be as many")
-    if not intervals >= 1:
-        raise ValueError(f"intervals={intervals!r}: must be at least 1")
+    values, classes = np.asarray(code, dtype=np.float64), wholes("labels", labels, 0)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"code of shape {values.shape}: must be a row of at least one")
+    if values.shape != classes.shape:
+        raise ValueError(f"labels of shape {classes.shape}: must be {values.shape} as the codes")
+    whole("intervals", intervals)
     _, groups = np.unique(values, return_inverse=True)
     counts = np.zeros((int(groups.max()) + 1, int(classes.max()) + 1))
     np.add.at(counts, (groups, classes), 1)
@@ -144,19 +160,26 @@ def step_rounding(
     in any order, each |error| <= gamma_n |A| |B| entrywise (Higham 2002, sec. 3.5), carried through
     the forward pass, the softmax, the backward pass and the update to first order in u; a unit
     whose sign is in doubt counts with its whole gradient.  exp, log and division within
-    ``ELEMENTARY`` u.
+    ``ELEMENTARY`` u.  Parameters that are not finite leave no bound: nan or infinity.
+    Raises ValueError unless the inputs are a finite matrix, labels whole, at least 0 and below K,
+    rate finite and positive, and u in (0, 1).
     """
+    x, targets = matrix("inputs", inputs), wholes("labels", labels, 0)
+    positive("rate", rate)
+    fraction("u", u)
     w1, b1, w2, b2 = parameters
-    batch, d = inputs.shape
+    batch, d = x.shape
     hidden, classes = w2.shape
-    x, a1, a2 = np.abs(inputs), np.abs(w1), np.abs(w2)
+    if targets.shape != (batch,) or np.any(targets >= classes):
+        raise ValueError(f"labels={labels!r}: must be {batch}, each below {classes}")
+    a0, a1, a2 = np.abs(x), np.abs(w1), np.abs(w2)
 
     def g(n: float) -> float:
         return float(gamma(n, u))
 
-    z = inputs @ w1 + b1
+    z = x @ w1 + b1
     h = np.maximum(z, 0)
-    e_z = g(d + 1) * (x @ a1 + np.abs(b1))
+    e_z = g(d + 1) * (a0 @ a1 + np.abs(b1))
     o = h @ w2 + b2
     e_o = g(hidden + 1) * ((h + e_z) @ a2 + np.abs(b2)) + e_z @ a2
     low = o - o.max(axis=1, keepdims=True)
@@ -167,7 +190,7 @@ def step_rounding(
     reach = np.abs(low).max(axis=1, keepdims=True) + math.log(classes)
     relative = np.expm1(2 * e_o.max(axis=1, keepdims=True) + u * 3 * reach)
     relative = relative + g(classes + 3 * ELEMENTARY)
-    target = np.eye(classes)[np.asarray(labels, dtype=np.int64)]
+    target = np.eye(classes)[targets]
     d2 = np.abs(p - target) / batch
     e_2 = p * relative / batch + g(3) * d2
     live, doubtful = z > -e_z, np.abs(z) <= e_z
@@ -181,7 +204,7 @@ def step_rounding(
 
     ones, none = np.ones((batch, 1)), np.zeros((batch, 1))
     found = (
-        (w1, *product(x, np.zeros_like(x), d1, e_1)),
+        (w1, *product(a0, np.zeros_like(x), d1, e_1)),
         (b1, *product(ones, none, d1, e_1)),
         (w2, *product(h, e_z, d2, e_2)),
         (b2, *product(ones, none, d2, e_2)),
@@ -199,7 +222,7 @@ def storage_rounding(values: ArrayLike, format: Format) -> float:
 
     For errors uniform within half a spacing, none of which is above sqrt(3) times its rms; .4246 u
     |values| if mantissas are log-uniform.  What an SGD step costs if only storing its result
-    rounds.  Raises ValueError unless the values are numbers within the format's range.
+    rounds.  Raises ValueError unless the values are finite.
     """
-    steps = np.asarray(spacing(np.abs(np.asarray(values, dtype=np.float64)), format))
+    steps = np.asarray(spacing(finite("values", values), format))
     return math.sqrt(float((steps**2).sum()) / 12)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from scipy import special
 
-from stability.arguments import finite, positive, whole
+from stability.arguments import finite, fraction, positive, whole
 from stability.theory.floating_point import Format
 from stability.theory.quadrature import Array
 
@@ -132,8 +132,7 @@ def svd_breakdown(n: int, eps: float, complex: bool = False) -> float:
     A backward stable SVD errs by about eps sigma_max; inf at n = 1.  Raises ValueError unless
     n >= 1 and 0 < eps < 1.
     """
-    if not 0 < eps < 1:
-        raise ValueError(f"eps={eps!r}: must lie in (0, 1)")
+    fraction("eps", eps)
     spectrum = lyapunov_spectrum(n, 1.0, complex)
     gap = float(spectrum[0] - spectrum[-1])
     return math.log(1 / eps) / gap if gap > 0 else math.inf

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stability.arguments import correlation, nonnegative
+from stability.arguments import correlation, nonnegative, positive
 
 Array = NDArray[np.float64]
 Elementwise = Callable[[Array], Array]
@@ -25,11 +25,6 @@ _PANEL = 6.0  # greatest length of a panel in t
 _DENSITY, _ENDS = 10, 8  # nodes to a unit of t, and more to a panel: 1e-14 for what is tested
 _NARROWEST = 1e-8  # of the pairs' scales: sqrt(2 (1 - c)) for the largest double c below 1
 _BLOCK = 1 << 17  # numbers held at once: what a core's cache holds
-
-
-def _check_scale(scale: float) -> None:
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale={scale!r}: must be finite and above 0")
 
 
 @lru_cache(maxsize=64)
@@ -109,7 +104,7 @@ def expectation(
     Raises ValueError if q is negative or not finite, a kink not finite, or the scale not positive.
     """
     variances = nonnegative("q", q)
-    _check_scale(scale)
+    positive("scale", scale)
     flat = np.sqrt(variances).reshape(-1)
     cuts = _cuts(kinks)
     result = np.empty_like(flat)
@@ -139,8 +134,7 @@ def wave_expectation(f: Elementwise, q: ArrayLike, frequency: float) -> Array:
     Raises ValueError if q is negative or not finite, or the frequency not positive.
     """
     variances = nonnegative("q", q)
-    if not 0 < frequency < math.inf:
-        raise ValueError(f"frequency={frequency!r}: must be finite and above 0")
+    positive("frequency", frequency)
     flat = np.sqrt(variances).reshape(-1)
     result = np.empty_like(flat)
     octaves = np.exp2(np.ceil(np.log2(np.maximum(flat, 1))))
@@ -180,7 +174,7 @@ def expectation2(
     Raises ValueError if q1 or q2 is negative, |c| > 1, or any is not finite.
     """
     first, second = nonnegative("q1", q1), nonnegative("q2", q2)
-    _check_scale(scale)
+    positive("scale", scale)
     first, second, shared = np.broadcast_arrays(first, second, correlation("c", c))
     cuts = _cuts(kinks)
     columns = (np.sqrt(first).ravel(), np.sqrt(second).ravel(), shared.ravel())

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from stability.arguments import nonnegative, positive, whole
+from stability.arguments import finite, fraction, nonnegative, positive, positives, whole
 from stability.theory.floating_point import Array, Format, gamma, gamma_probabilistic, spacing
 
 ROUNDING_RMS = math.sqrt(1 / (8 * math.log(2)))
@@ -83,7 +83,7 @@ def stored_chain_error(length: ArrayLike, u: float) -> Array:
     ||y^ - y|| / ||y||, where sums are accumulated in a wider format than outputs are stored in.
     Raises ValueError if length is negative or u is not positive.
     """
-    _check_roundoff(u)
+    fraction("u", u)
     return ROUNDING_RMS * np.sqrt(nonnegative("length", length)) * u
 
 
@@ -110,7 +110,7 @@ def sequential_sum_error(n: ArrayLike, addends: Addends, u: float) -> Array:
     count = np.asarray(n, dtype=np.float64)
     if not np.all(np.isfinite(count) & (count >= 1)):
         raise ValueError(f"n={n!r}: must be finite and at least 1")
-    _check_roundoff(u)
+    fraction("u", u)
     squares = count * (count + 1) * (2 * count + 1) / 6 - 1
     total = addends.mean**2 * squares + addends.variance * (count * (count + 1) / 2 - 1)
     error: Array = ROUNDING_RMS * u * np.sqrt(total) / (count * addends.absolute)
@@ -128,13 +128,7 @@ def rounding_error(mean: ArrayLike, std: ArrayLike) -> Array:
     mean 0 and by up to 12 % where std is small.  Raises ValueError if mean is not finite or std is
     not positive.
     """
-    centre, spread = np.broadcast_arrays(
-        np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64)
-    )
-    if not np.all(np.isfinite(centre)):
-        raise ValueError(f"mean={mean!r}: must be finite")
-    if not np.all((spread > 0) & np.isfinite(spread)):
-        raise ValueError(f"std={std!r}: must be finite and above 0")
+    centre, spread = np.broadcast_arrays(finite("mean", mean), positives("std", std))
     _, top = np.frexp(np.abs(centre) + 10 * spread)
     exponents = top[..., None] - np.arange(1, _OCTAVES)
     low = np.ldexp(1.0, exponents)
@@ -154,7 +148,7 @@ def sum_error(n: int, addends: Addends, u: float) -> float:
     (0, 1).
     """
     whole("n", n, 2)
-    _check_roundoff(u)
+    fraction("u", u)
     k = np.arange(2, n + 1, dtype=np.float64)
     each = rounding_error(k * addends.mean, np.sqrt(k * addends.variance))
     size = math.sqrt((n * addends.mean) ** 2 + n * addends.variance)
@@ -169,17 +163,12 @@ def dot_error(n: int, u: float, *, wide: bool) -> float:
     sqrt(n / 2) times that.  Neglects O(1 / n).  Raises ValueError if n < 2 or u is not in (0, 1).
     """
     whole("n", n, 2)
-    _check_roundoff(u)
+    fraction("u", u)
     size = math.sqrt(n)
     if wide:
         return u * float(rounding_error(0.0, size)) / size
     products = (ROUNDING_RMS * u) ** 2
     return math.hypot(sum_error(n, NORMAL, u), math.sqrt(products))
-
-
-def _check_roundoff(u: float) -> None:
-    if not 0 < u < 1:
-        raise ValueError(f"u={u!r}: must lie in (0, 1)")
 
 
 def stagnation(format: Format, largest: float = 1.0) -> float:
@@ -225,9 +214,7 @@ def difference_error(h: ArrayLike, order: int, truncation: float, rounding: floa
     (f(x+h) - f(x-h)) / (2h): order 2, truncation |f'''| / 6, rounding: the error of f, about u |f|.
     One-sided: order 1, |f''| / 2, twice the error.  Raises ValueError unless all are positive.
     """
-    step = np.asarray(h, dtype=np.float64)
-    if not np.all((step > 0) & np.isfinite(step)):
-        raise ValueError(f"h={h!r}: must be finite and above 0")
+    step = positives("h", h)
     _check_quotient(order, truncation, rounding)
     return truncation * step**order + rounding / step
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stability.theory.floating_point import Array, gamma
+from stability.arguments import Array, finite, fraction, positive, whole, wholes
+from stability.theory.floating_point import gamma
 from stability.theory.nonlinearity import Nonlinearity
 
 
@@ -54,8 +55,7 @@ def rule(name: str, rate: float) -> Rule:
 
     Raises ValueError for another name or a rate that is not finite and positive.
     """
-    if not 0 < rate < math.inf:
-        raise ValueError(f"rate={rate!r}: must be finite and above 0")
+    positive("rate", rate)
     if name == "sgd":
         return Rule(rate)
     if name == "momentum":
@@ -77,6 +77,12 @@ class _Sums(NamedTuple):
 def _roundings(data: Data) -> int:
     """Roundings on the way to a summand of a gradient's sum over samples, and of that sum."""
     return sum(data.inputs.shape) + 12
+
+
+def _check_data(data: Data) -> None:
+    whole("data.units", data.units)
+    finite("data.inputs", data.inputs)
+    finite("data.targets", data.targets)
 
 
 def _sums(data: Data, weights: Array, outgoing: float) -> _Sums:
@@ -111,11 +117,12 @@ def transverse_hessian(data: Data, weights: ArrayLike, outgoing: float) -> Hessi
 
     r = (f - y) / N.  The zero in the corner makes its least eigenvalue negative wherever a is not
     0: equal units are a saddle as long as their incoming weights have a gradient, which is v a.
-    Raises ValueError unless there are as many weights as inputs and at least one unit.
+    Raises ValueError unless there are as many weights as inputs, numbers are finite, and units
+    whole and at least 1.
     """
-    w = np.asarray(weights, dtype=np.float64)
-    if data.units < 1:
-        raise ValueError(f"units={data.units!r}: must be at least 1")
+    _check_data(data)
+    finite("outgoing", outgoing)
+    w = finite("weights", weights)
     if w.shape != data.inputs.shape[1:]:
         raise ValueError(f"weights of shape {w.shape}: must be {data.inputs.shape[1:]}")
     return _sums(data, w, outgoing).hessian
@@ -146,11 +153,15 @@ def drift(data: Data, start: float, optimizer: Rule, steps: ArrayLike) -> Drift:
 
     ``steps``: at which to tell them.  The rounding bound holds for any order of summation, fused
     or not (Higham 2002, sec. 3.1), as every unit's sums err by gamma_k of their absolute summands.
-    Raises ValueError unless the steps are whole and at least 0.
+    Raises ValueError unless the steps are at least one, whole and at least 0, the data, start
+    and optimizer finite, and units whole and at least 1.
     """
-    marks = np.asarray(steps, dtype=np.int64).ravel()
-    if marks.size == 0 or marks.min() < 0:
-        raise ValueError(f"steps={steps!r}: must be at least one, from 0")
+    _check_data(data)
+    finite("start", start)
+    finite("optimizer", [number for number in optimizer if number is not None])
+    marks = wholes("steps", steps, 0).ravel()
+    if not marks.size:
+        raise ValueError(f"steps={steps!r}: must be at least one")
     with np.errstate(over="ignore", invalid="ignore"):
         maps, noises, loss = _linearised(data, start, optimizer, int(marks.max()))
         carried = _carried(maps, noises, marks)
@@ -231,11 +242,12 @@ def _carried(maps: Array, noises: Array, marks: NDArray[np.int64]) -> tuple[Arra
 def adam_first_step(gradient: ArrayLike, rate: float, eps: float = 1e-8) -> Array:
     """-rate g / (|g| + eps), of g's shape: the size of a gradient hardly matters, noise included.
 
-    Half the rate at |g| = eps.  Raises ValueError unless rate and eps are positive.
+    Half the rate at |g| = eps.
+    Raises ValueError unless the gradient is finite, and rate and eps are finite and positive.
     """
-    if not (0 < rate < math.inf and 0 < eps < math.inf):
-        raise ValueError(f"rate={rate!r}, eps={eps!r}: must be finite and above 0")
-    g = np.asarray(gradient, dtype=np.float64)
+    positive("rate", rate)
+    positive("eps", eps)
+    g = finite("gradient", gradient)
     step: Array = -rate * (g / (np.abs(g) + eps))
     return step
 
@@ -248,11 +260,13 @@ def constant_head_gradient(
     Softmax cross-entropy under an output layer of equal weights c: sum_k (p_k - y_k) c = 0.  The
     K probabilities are 1 / K to gamma_(K + 8), and their sum with the label errs by gamma_K of 2;
     backpropagated through ``slopes`` |phi'| of shape (N,) and ``inputs`` (N, D), summed over N.
-    Raises ValueError unless there are at least 2 classes and a slope for each input.
+    Raises ValueError unless classes is whole and at least 2, there is a slope for each input,
+    numbers are finite, and u lies in (0, 1).
     """
-    x, slope = np.abs(np.asarray(inputs, float)), np.abs(np.asarray(slopes, float))
-    if not classes >= 2:
-        raise ValueError(f"classes={classes!r}: must be at least 2")
+    x, slope = np.abs(finite("inputs", inputs)), np.abs(finite("slopes", slopes))
+    finite("constant", constant)
+    whole("classes", classes, 2)
+    fraction("u", u)
     if slope.shape != x.shape[:1]:
         raise ValueError(f"slopes of shape {slope.shape}: must be {x.shape[:1]}")
     count = 2 * classes + len(x) + 16
@@ -265,8 +279,12 @@ def output_difference(units: int, inputs: int, u: float, transformed: int = 0) -
     2 gamma_(n + D + 3 + ``transformed``) for an activation with phi(0) = 0 and |phi'| <= 1 that
     rounds at most three times: of two sums of n terms each errs by half of that.  ``transformed``:
     roundings of the transformed weights themselves.
-    Raises ValueError if a number is negative or u is not in (0, 1).
+    Raises ValueError unless the numbers are whole, units and inputs at least 1 and transformed at
+    least 0, and u lies in (0, 1).
     """
+    whole("units", units)
+    whole("inputs", inputs)
+    whole("transformed", transformed, 0)
     return 2 * float(gamma(units + inputs + 3 + transformed, u))
 
 
@@ -274,8 +292,7 @@ def equivalent_networks(units: int) -> int:
     """n! 2^n: networks with the same function, by permuted units and, phi being odd, by signs.
 
     All there are, for tanh and generic weights (Sussmann 1992; Chen, Lu & Hecht-Nielsen 1993).
-    Raises ValueError if units < 0.
+    Raises ValueError unless units is whole and at least 0.
     """
-    if units < 0:
-        raise ValueError(f"units={units!r}: must be at least 0")
+    whole("units", units, 0)
     return math.factorial(units) << units

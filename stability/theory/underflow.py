@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import integrate, optimize, special, stats
 
-from stability.theory.floating_point import Array, Format, gamma
+from stability.arguments import Array, finite, fraction, nonnegative, whole, wholes
+from stability.theory.floating_point import Format, gamma
 
 _SINGLE_PRECISION = 24
 
@@ -38,8 +39,7 @@ def product_depth(p: float, format: Format, *, flush: bool = False) -> float:
     the arithmetic's precision, that of float32 for narrower formats.
     Raises ValueError unless 0 < p < 1 after rounding.
     """
-    if not 0 < p < 1:
-        raise ValueError(f"p={p!r}: must lie in (0, 1)")
+    fraction("p", p)
     lowest = format.emin - format.precision + 1
     factor, power = _round(*_ratio(p), format.precision, lowest)
     if not 0 < factor < 1 << -power:
@@ -79,11 +79,9 @@ def uniform_product_share(count: ArrayLike, format: Format, *, flush: bool = Fal
     """P(the product of ``count`` uniform factors is 0): P(N < count), N Poisson, of count's shape.
 
     Its mean is that of ``uniform_product_depth`` less 1; exact with ``flush``, without it to the
-    spread of the last steps.  Raises ValueError if a count is negative or nan.
+    spread of the last steps.  Raises ValueError unless counts are whole and at least 0.
     """
-    number = np.asarray(count, dtype=np.float64)
-    if not np.all(number >= 0):
-        raise ValueError(f"count={count!r}: must be at least 0")
+    number = wholes("count", count, 0)
     share: Array = stats.poisson.cdf(number - 1, uniform_product_depth(format, flush=flush) - 1)
     return share[()]
 
@@ -101,8 +99,12 @@ def _product(numbers: Sequence[float]) -> tuple[int, int]:
 def log_product_error(estimate: float, numbers: Sequence[float]) -> float:
     """``estimate`` - ln(x_1 ... x_N), to full accuracy: the product is taken in integers.
 
-    Raises ValueError unless there is a number and all are finite and positive.
+    Infinite for an infinite estimate, a sum that has overflowed.
+    Raises ValueError if the estimate is nan, and unless there is a number and all are finite and
+    positive.
     """
+    if math.isnan(estimate):
+        raise ValueError(f"estimate={estimate!r}: must not be nan")
     if not len(numbers) or not all(0 < number < math.inf for number in numbers):
         raise ValueError("numbers: must be at least one, all finite and above 0")
     m, e = _product(numbers)
@@ -118,14 +120,15 @@ def log_sum_bound(n: int, total: float, u: float, accumulator: float | None = No
     ``total``: sum |ln x_i|.  A logarithm errs by one unit in the last place, 2 u; the sum, in any
     order, by gamma_(n - 1): gamma_(n + 1) of the total.  If sums are carried in a wider
     ``accumulator`` and rounded once: 3 u + gamma_n of it, and their products.
-    Raises ValueError if n < 1, total is negative, or a roundoff not in (0, 1).
+    Raises ValueError unless n is whole and at least 1, total finite and not negative, and each
+    roundoff in (0, 1).
     """
-    if not n >= 1:
-        raise ValueError(f"n={n!r}: must be at least 1")
-    if not total >= 0:
-        raise ValueError(f"total={total!r}: must be at least 0")
+    whole("n", n)
+    nonnegative("total", total)
+    fraction("u", u)
     if accumulator is None:
         return float(gamma(n + 1, u)) * total
+    fraction("accumulator", accumulator)
     summed = math.expm1(
         math.log1p(2 * u)
         + math.log1p(float(gamma(n, accumulator)))
@@ -153,10 +156,9 @@ def iterated_sigmoid() -> Rest:
 def largest_gaussian(n: int) -> float:
     """E max |z_i| of n independent z_i ~ N(0, 1): integral of 1 - erf(x / sqrt 2)^n over x > 0.
 
-    Raises ValueError if n < 1.
+    Raises ValueError unless n is whole and at least 1.
     """
-    if not n >= 1:
-        raise ValueError(f"n={n!r}: must be at least 1")
+    whole("n", n)
 
     def above(x: float) -> float:
         """1 - erf^n, without cancellation."""
@@ -175,9 +177,11 @@ def vanishing_depth(log_norms: ArrayLike, width: int, format: Format) -> float:
     the entries is ``largest_gaussian`` rms; it is 0 from half a subnormal on, and at a quarter's
     slope two of them are lost in the layer before: one is their geometric mean.  Half a layer more,
     for counting in whole ones.  Within one layer: a factor 2 either way, and the counting.
-    Raises ValueError unless there are two norms and the last is the smaller.
+    Raises ValueError unless there are two finite norms and the last is the smaller, and width is
+    whole and at least 1.
     """
-    norms = np.asarray(log_norms, dtype=np.float64)
+    whole("width", width)
+    norms = finite("log_norms", log_norms)
     if norms.ndim != 1 or len(norms) < 2 or not norms[-1] < norms[-2]:
         raise ValueError("log_norms: must be at least two, the last below the one before")
     largest = math.log(largest_gaussian(width)) - math.log(width) / 2

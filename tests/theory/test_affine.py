@@ -165,6 +165,8 @@ def test_the_textbook_chain() -> None:
         (lambda: affine.vector_first([]), "sizes="),
         (lambda: affine.chain_flops([2, 2, 2], (1, 0)), "order="),
         (lambda: affine.chain_flops([2, 2, 2], 0), "order="),
+        (lambda: affine.chain_flops([2, 2], (0, 1)), "order="),
+        (lambda: affine.best_order([3, 2.5, 1]), "sizes="),  # type: ignore[list-item]
     ],
 )
 def test_bad_arguments_are_named(call: Callable[[], object], message: str) -> None:

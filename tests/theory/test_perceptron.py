@@ -240,23 +240,43 @@ def test_one_unit_never_beats_its_intervals(seed: int) -> None:
     assert share <= theory.interval_accuracy(code, labels, 4) + 1e-12
 
 
+def test_codes_that_are_nan_are_one_code_above_all_others() -> None:
+    code, labels = [math.nan, math.inf, 1.0, math.nan], [0, 1, 1, 0]
+    assert theory.interval_accuracy(code, labels, 2) == 1
+    assert theory.interval_accuracy([math.nan] * 4, labels, 2) == 0.5
+
+
+@pytest.mark.parametrize("lost", [math.nan, math.inf])
+def test_no_bound_is_left_of_parameters_that_are_not_finite(lost: float) -> None:
+    x, labels, parameters = problem(0, 1.0)
+    parameters[0][3, 4] = lost
+    with np.errstate(all="ignore"):
+        bound = theory.step_rounding(x, labels, parameters, 0.1, SINGLE.unit_roundoff)
+    assert not math.isfinite(bound)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: theory.initial_loss([1.0], [(1, 2)], []), "1 fans but 0 stds"),
+        (lambda: theory.initial_loss([1.0], [(1, 2)], []), "stds: 0 of them but 1 fans"),
         (lambda: theory.initial_loss([-1.0], [(1, 2)], [1.0]), "squared_norms"),
+        (lambda: theory.initial_loss([], [(1, 2)], [1.0]), "squared_norms"),
         (lambda: theory.initial_loss([1.0], [(1, 2)], [-1.0]), "stds"),
         (lambda: theory.step_flops(0, [(1, 2)]), "batch=0"),
         (lambda: theory.step_flops(1, []), r"fans=\[\]"),
+        (lambda: theory.step_flops(1, [(1, 2), (2, 0)]), "fans="),
+        (lambda: theory.step_flops(1, [(1, 2, 3)]), "fans="),  # type: ignore[list-item]
+        (lambda: theory.initial_loss([1.0], [(1, 0)], [1.0]), "fans="),
         (lambda: theory.softmax_smoothness([1.0]), "inputs"),
         (lambda: theory.least_squares_sharpness([[math.nan]]), "inputs"),
         (lambda: theory.softmax_loss_bound([[1.0]], 1, 1.0, 1), "classes=1"),
         (lambda: theory.softmax_loss_bound([[1.0]], 2, 0.0, 1), "rate=0.0"),
         (lambda: theory.softmax_loss_bound([[1.0]], 2, 1.0, -1), "steps=-1"),
-        (lambda: theory.interval_accuracy([1.0], [0, 1], 1), "codes"),
-        (lambda: theory.interval_accuracy([], [], 1), "codes"),
+        (lambda: theory.interval_accuracy([1.0], [0, 1], 1), "labels of shape"),
+        (lambda: theory.interval_accuracy([], [], 1), "code of shape"),
         (lambda: theory.interval_accuracy([1.0], [0], 0), "intervals=0"),
-        (lambda: theory.storage_rounding([math.nan], SINGLE), "finite"),
+        (lambda: theory.storage_rounding([math.nan], SINGLE), "values="),
+        (lambda: theory.step_rounding(X, [7] * len(X), problem(0, 1.0)[2], 0.1, 1e-8), "labels="),
     ],
 )
 def test_bad_arguments_are_named(call: Callable[[], object], message: str) -> None:
