@@ -17,7 +17,7 @@ from stability.claims import Claim
 from stability.errors import check_choice, check_each, check_range
 from stability.experiment import Context, Experiment, Figure
 from stability.kernels import underflow as kernel
-from stability.kernels.products import round_to
+from stability.kernels.products import stored
 from stability.table import concat, mean_rows, rows, select
 from stability.theory import meanfield, width_correction
 from stability.theory import underflow as theory
@@ -25,9 +25,6 @@ from stability.theory.floating_point import FORMATS, stall
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-COMPUTE = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float32,
-           "bfloat16": torch.float32}  # fmt: skip
-"""What networks are computed in, each result rounded to the format."""
 MOST_FACTORS = 30_000
 """Whose logarithms, of mean -1, float16 sums: it ends at 65504."""
 MOST_PRODUCTS = 30_000
@@ -158,21 +155,19 @@ class Underflow(Experiment):
         told = theory.vanishing_depth(norms, width, entry)
         depth = math.ceil(told) + SPARE
 
-        def stored(x: Tensor) -> Tensor:
-            return round_to(x.to(COMPUTE[name]), dtype)
-
         def weights(layer: int) -> Tensor:
             source = context.generator("sigmoid", width, self.networks, layer)
             shape = (self.networks, width, width)
             unit = torch.randn(shape, generator=source, device=context.device)
-            return stored(unit * (sigma / math.sqrt(width)))
+            return stored(unit * (sigma / math.sqrt(width)), dtype)
 
         source = context.generator("sigmoid ends", width, self.networks)
         ends = torch.randn(
             (2, self.networks, width, 1), generator=source, device=context.device
         ).double()
         top = ends[1] / torch.linalg.vector_norm(ends[1], dim=1, keepdim=True)
-        found = kernel.vanishing(weights, depth, stored(ends[0]), stored(top), dtype)
+        start, end = stored(ends[0], dtype), stored(top, dtype)
+        found = kernel.vanishing(weights, depth, start, end, dtype)
         rate = float(norms[-1] - norms[-2])
         return mean_rows("network_depth", _array(found), told, dtype=name, sigma_w=sigma,
                          width=width, rate=math.exp(rate))  # fmt: skip

@@ -34,8 +34,12 @@ def stack_bound(
     y^ - y = sum_l W_L ... W_(l+1) d_l exactly, the bound is sum_l ||W_L ... W_(l+1)||_2 ||d_l||:
     a running error bound (Higham 2002, sec. 3.3) without neglected terms, short of underflow.
     The product of the weights is the stack on the unit columns without biases.
-    Raises ValueError unless there is one bias and one state for each weight, and one state more.
+    Raises ValueError unless there is one bias and one state for each weight, and one state more,
+    and roundoffs lie in (0, 1).
     """
+    for name, roundoff in (("u", u), ("accumulator", accumulator)):
+        if roundoff is not None and not 0 < roundoff < 1:
+            raise ValueError(f"{name}={roundoff!r}: must lie in (0, 1)")
     if not len(weights) == len(biases) == len(states) - 1 > 0:
         counts = f"{len(weights)} weights, {len(biases)} biases, {len(states)} states"
         raise ValueError(f"{counts}: must be L, L and L + 1")
@@ -79,10 +83,11 @@ def stored_stack_error(depth: int, start: float, bias: float) -> float:
     x ~ N(0, start^2) and b ~ N(0, bias^2), independent: y_l ~ N(0, start^2 + l bias^2) with Haar
     W_l, which keep the errors' size, so that those of all layers add: the mean of
     ``rounding_moment`` over that of the squares, about 1 / (8 ln 2).  Neglects O(u) and the sums'
-    own errors.  Raises ValueError if depth < 1, start is not positive, or bias negative.
+    own errors.  Raises ValueError unless depth is an integer, at least 1, start is positive and
+    bias not negative.
     """
-    if not depth >= 1:
-        raise ValueError(f"depth={depth!r}: must be at least 1")
+    if not (1 <= depth < math.inf and depth == int(depth)):
+        raise ValueError(f"depth={depth!r}: must be an integer, at least 1")
     if not 0 <= bias < math.inf:
         raise ValueError(f"bias={bias!r}: must be finite and at least 0")
     if not 0 < start < math.inf:
@@ -180,10 +185,27 @@ def vector_first(sizes: Sequence[int]) -> Plan:
     return Plan(order, chain_flops(sizes, order))
 
 
+def collapse_cost(width: ArrayLike, depth: ArrayLike, batch: ArrayLike) -> Array:
+    """Operations of W_L ... W_1 x, the matrices first, over those of layer by layer.
+
+    (n (L - 1) + B) / (L B) for L square layers of ``width`` n and B columns: 1 at B = n.
+    Raises ValueError unless the sizes are integers, at least 1.
+    """
+    sizes = {"width": width, "depth": depth, "batch": batch}
+    for name, size in sizes.items():
+        values = np.asarray(size, dtype=np.float64)
+        if not np.all((values >= 1) & (values < math.inf) & (values == np.floor(values))):
+            raise ValueError(f"{name}={size!r}: must be an integer, at least 1")
+    n, layers, columns = (np.asarray(size, dtype=np.float64) for size in sizes.values())
+    ratio: Array = (n * (layers - 1) + columns) / (layers * columns)
+    return ratio[()]
+
+
 def best_order(sizes: Sequence[int]) -> Plan:
     """The order with the fewest operations, by dynamic programming over sub-chains.
 
-    Cormen et al., Introduction to Algorithms, sec. 14.2; O(k^3).  Raises as ``chain_flops``.
+    Cormen et al. 2022, Introduction to Algorithms, 4th ed., sec. 14.2; O(k^3).
+    Raises as ``chain_flops``.
     """
     n = _sizes(sizes)
     plans: dict[tuple[int, int], Plan] = {(i, i + 1): Plan(i, 0) for i in range(len(n) - 1)}

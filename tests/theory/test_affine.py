@@ -267,6 +267,22 @@ def plan_error() -> float:
 
 
 HIGHAM = "Higham 2002, sec. 3.3"
+
+
+def cost_error() -> float:
+    cells = [(n, depth, b) for n in (1, 5, 64) for depth in (1, 2, 9) for b in (1, 7, 300)]
+    chains = [[n] * (depth + 1) + [b] for n, depth, b in cells]
+    told = [affine.collapse_cost(*cell) for cell in cells]
+    ratios = [affine.matrix_first(c).flops / affine.vector_first(c).flops for c in chains]
+    return max(abs(a / b - 1) for a, b in zip(told, ratios, strict=True))
+
+
+@pytest.mark.parametrize("sizes", [(0, 2, 1), (4, [2, 0], 1), (4, 2, [1.5]), (4, math.inf, 1)])
+def test_costs_of_nothing_are_refused(sizes: Any) -> None:
+    with pytest.raises(ValueError, match="must be an integer, at least 1"):
+        affine.collapse_cost(*sizes)
+
+
 ACCURACY = [
     Case("affine.stack_bound", "error bound of a stack of affine layers", HIGHAM,
          "4 layers of 3 units, bf16 over fp32", "mpmath", 1e-12, bound_error),
@@ -280,6 +296,8 @@ ACCURACY = [
          "40 chains of up to 8 factors", "all orders", 0.0, order_error),
     Case("affine.chain_flops", "operations of a chain", "2 m k n a product",
          "square stacks", "closed forms", 0.0, plan_error),
+    Case("affine.collapse_cost", "cost of a stack multiplied out", "2 m k n a product",
+         "square stacks", "operations counted", 4e-16, cost_error),
     Case("affine.matrix_first", "operations, matrices first", "2 m k n a product",
          "square stacks", "closed forms", 0.0, plan_error),
     Case("affine.vector_first", "operations, layer by layer", "2 m k n a product",
