@@ -148,8 +148,8 @@ class AffineCollapse(Experiment):
             if stack == "square":
                 first = dict(zip(ORDERS, counted, strict=True))
                 ratio = first["matrix_first"] / first["vector_first"]
-                told = theory.collapse_cost(width, depths, batches)
-                yield rows("collapse_cost", ratio, told, **where)
+                closed = theory.collapse_cost(width, depths, batches)
+                yield rows("collapse_cost", ratio, closed, **where)
 
     @staticmethod
     def claims(table: pd.DataFrame) -> list[Claim]:
