@@ -81,8 +81,9 @@ class AffineCollapse(Experiment):
     def memory(self) -> int:
         """Weights and products of all draws, float64 and rounded; the samples; the widest chain."""
         width, depth = max(self.width), max(self.depth)
-        stacks = 4 * self.replicates * depth * width * (width + 2)
-        return 2**24 + 8 * (stacks + 6 * self.samples * width**2 + width * max(self.batch))
+        stacks = 6 * self.replicates * depth * width * (width + 2)
+        signals = 6 * self.samples * width**2 + 3 * width * max(self.batch)
+        return 2**24 + 8 * (stacks + signals)
 
     def run(self, context: Context) -> pd.DataFrame:
         """Factors: init, width, dtype, depth, bound; layer, k; activation, scale; stack, order."""
