@@ -79,7 +79,7 @@ class Approximation(Experiment):
         ghosts = math.ceil(40 / min(self.steepness)) + 1
         hidden = 4 * n * n * FINE + n * FINE * (n + 2 * ghosts)
         trained = 6 * self.replicates * TRAINING_POINTS * n
-        draws = INPUTS * (n + max(self.dimension)) + 8 * self.averages
+        draws = (INPUTS + n) * 5 * max(self.dimension) + INPUTS * n + 8 * self.averages
         return 2**24 + 8 * (2 * hidden + trained + draws)
 
     def run(self, context: Context) -> pd.DataFrame:

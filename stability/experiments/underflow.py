@@ -71,7 +71,7 @@ class Underflow(Experiment):
     def memory(self) -> int:
         """One layer of all networks and their states; the random factors."""
         width = max(self.width)
-        nets = self.networks * (3 * width**2 + 1000 * width)
+        nets = self.networks * (3 * width**2 + 1500 * width)
         return 2**24 + 8 * (nets + 4 * self.products + 64 * max(self.factors))
 
     def run(self, context: Context) -> pd.DataFrame:

@@ -274,7 +274,7 @@ def cost_error() -> float:
     chains = [[n] * (depth + 1) + [b] for n, depth, b in cells]
     told = [affine.collapse_cost(*cell) for cell in cells]
     ratios = [affine.matrix_first(c).flops / affine.vector_first(c).flops for c in chains]
-    return max(abs(a / b - 1) for a, b in zip(told, ratios, strict=True))
+    return max(abs(float(a) / b - 1) for a, b in zip(told, ratios, strict=True))
 
 
 @pytest.mark.parametrize("sizes", [(0, 2, 1), (4, [2, 0], 1), (4, 2, [1.5]), (4, math.inf, 1)])
