@@ -262,15 +262,16 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
     chain = select(table, "chain_error")
     chain = chain[chain["n_samples"] > 1]
     if not chain.empty:
+        units = np.array([floating_point.FORMATS[name].unit_roundoff for name in chain["dtype"]])
         yield claims.statistical(
             "chain_error",
             "Through L orthogonal layers whose outputs are stored in half precision the relative "
             "rms error is 0.4246 sqrt(L) u, at any width. Measured in u. Allowed beside sampling: "
-            "a tenth, as mantissas are not exactly log-uniform.",
+            "1 %, by which the constant swings with the signal's size, and u, for the next order.",
             higham + "; the rms of one rounding of Benford's law",
             chain,
             resolution=chain["predicted"].to_numpy(float),
-            bias=0.1 * chain["predicted"].to_numpy(float),
+            bias=(0.01 + units) * chain["predicted"].to_numpy(float),
         )
     for name, statement, source in (
         ("worst", "After L matrices of order n no entry of a vector errs by more than gamma_(n L) "

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
+from stability.arguments import nonnegative, positive, whole
 from stability.theory.floating_point import Array, gamma
 from stability.theory.nonlinearity import Nonlinearity
+from stability.theory.rounding_errors import rounding_error
 
 Order = int | tuple["Order", "Order"]
 """How a chain is multiplied: a factor's index, or the pair of orders that are multiplied last."""
@@ -59,41 +60,20 @@ def stack_bound(
     return total
 
 
-def rounding_moment(std: ArrayLike) -> Array:
-    """E (fl(y) - y)^2 / u^2 for y ~ N(0, std^2), of std's shape.
-
-    sum_k 4^k P(2^k <= |y| < 2^(k+1)) / 3: an error is uniform within half a step, u 2^k, to leading
-    order in u; short of underflow.  Over std^2 it swings by 0.5 % about 1 / (8 ln 2), its value for
-    log-uniform mantissas.
-    Raises ValueError unless std is finite and positive.
-    """
-    scale = np.asarray(std, dtype=np.float64)
-    if not np.all(np.isfinite(scale) & (scale > 0)):
-        raise ValueError(f"std={std!r}: must be finite and above 0")
-    octave = np.floor(np.log2(scale))[..., None] + np.arange(-30.0, 6.0)
-    below = special.erf(np.exp2(octave) / scale[..., None] / math.sqrt(2))
-    above = special.erf(np.exp2(octave + 1) / scale[..., None] / math.sqrt(2))
-    moment: Array = np.sum(4.0**octave * (above - below), axis=-1) / 3
-    return moment[()]
-
-
 def stored_stack_error(depth: int, start: float, bias: float) -> float:
     """E |y^ - y|^2 / (u^2 sum_l E |y_l|^2) after L isometries y <- W y + b with rounded outputs.
 
     x ~ N(0, start^2) and b ~ N(0, bias^2), independent: y_l ~ N(0, start^2 + l bias^2) with Haar
-    W_l, which keep the errors' size, so that those of all layers add: the mean of
-    ``rounding_moment`` over that of the squares, about 1 / (8 ln 2).  Neglects O(u) and the sums'
+    W_l, which keep the errors' size, so that those of all layers add: the mean square of
+    ``rounding_error`` over that of the signals, about 1 / (8 ln 2).  Neglects O(u) and the sums'
     own errors.  Raises ValueError unless depth is an integer, at least 1, start is positive and
     bias not negative.
     """
-    if not (1 <= depth < math.inf and depth == int(depth)):
-        raise ValueError(f"depth={depth!r}: must be an integer, at least 1")
-    if not 0 <= bias < math.inf:
-        raise ValueError(f"bias={bias!r}: must be finite and at least 0")
-    if not 0 < start < math.inf:
-        raise ValueError(f"start={start!r}: must be finite and above 0")
+    whole("depth", depth)
+    nonnegative("bias", bias)
+    positive("start", start)
     q = start**2 + np.arange(1, depth + 1) * bias**2
-    return float(np.sum(rounding_moment(np.sqrt(q))) / np.sum(q))
+    return float(np.sum(rounding_error(0.0, np.sqrt(q)) ** 2) / np.sum(q))
 
 
 class AffineFit(NamedTuple):
@@ -118,8 +98,7 @@ def best_affine(activation: Nonlinearity, q: float) -> AffineFit:
     share and leverage are 0 and nan where phi itself is affine.  Relative error 1e-10.
     Raises ValueError unless q is finite and positive.
     """
-    if not 0 < q < math.inf:
-        raise ValueError(f"q={q!r}: must be finite and above 0")
+    positive("q", q)
     mean = float(activation.expectation(activation.phi, q))
     slope = float(activation.expectation(lambda z: z * activation.phi(z), q)) / q
 
@@ -193,9 +172,8 @@ def collapse_cost(width: ArrayLike, depth: ArrayLike, batch: ArrayLike) -> Array
     """
     sizes = {"width": width, "depth": depth, "batch": batch}
     for name, size in sizes.items():
-        values = np.asarray(size, dtype=np.float64)
-        if not np.all((values >= 1) & (values < math.inf) & (values == np.floor(values))):
-            raise ValueError(f"{name}={size!r}: must be an integer, at least 1")
+        for value in np.ravel(size):
+            whole(name, value)
     n, layers, columns = (np.asarray(size, dtype=np.float64) for size in sizes.values())
     ratio: Array = (n * (layers - 1) + columns) / (layers * columns)
     return ratio[()]
