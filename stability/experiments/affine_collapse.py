@@ -171,13 +171,13 @@ class AffineCollapse(Experiment):
         ranks = ranks[ranks["layer"] == ranks["layer"].max()]
         rank = ranks.loc[ranks["bound"].idxmin()]
         return (
-            f"{deepest['depth'].iloc[0]} affine layers are one, to at most "
-            f"{worst['measured']:.3g} roundings ({worst['dtype']}, {worst['init']}, width "
-            f"{worst['width']}), and their rank is that of the narrowest layer "
-            f"({rank['measured']:.0f}); with {most['activation']} between two layers an affine map "
-            f"misses {100 * most['measured']:.3g} % of the variance (predicted "
-            f"{100 * most['predicted']:.3g} %); collapsing a stack to use it on a batch of "
-            f"{dear['batch']} costs {dear['measured']:.3g} times the layers themselves."
+            f"{deepest['depth'].iloc[0]} affine layers are one layer, to {worst['measured']:.3g} "
+            f"unit roundoffs at most ({worst['dtype']}, {worst['init']}, width {worst['width']}), "
+            f"and their rank is that of the narrowest ({rank['measured']:.0f}); with "
+            f"{most['activation']} between two layers the best affine map misses "
+            f"{100 * most['measured']:.3g} % of the variance (predicted "
+            f"{100 * most['predicted']:.3g} %); multiplying a stack out to use it once on a batch "
+            f"of {dear['batch']} takes {dear['measured']:.3g} times the operations of its layers."
         )
 
     @staticmethod
@@ -441,10 +441,11 @@ def _draw_gap(table: pd.DataFrame) -> Figure:
     worst = part.loc[part["measured"].idxmax()]
     return Figure(
         "gap",
-        f"Left: distance of a stack's outputs to those of its collapsed layer, width "
-        f"{worst['width']}, relative, in units of each format's u; dotted: the rounding error "
-        "bound. Right: the stack's own error over u and the root of the summed squares of all "
-        "layers' signals, flat because it grows as sqrt(L); line: outputs rounded once, no fit.",
+        f"Panels named by an initialization: distance of a stack's outputs to those of its "
+        f"collapsed layer, width {worst['width']}, relative, in units of each format's unit "
+        "roundoff u; dotted: the rounding error bound. Right: the stack's own error over u and the "
+        "root of the summed squares of all layers' signals, flat because it grows as sqrt(L); "
+        "line: predicted for outputs rounded once, no fit.",
         f"The largest gap is {worst['measured']:.3g} u ({worst['dtype']}, {worst['init']}, depth "
         f"{worst['depth']}), its bound {worst['bound']:.3g} u.",
         figure,
@@ -495,10 +496,10 @@ def _draw_structure(table: pd.DataFrame) -> Figure:
     most = bent.loc[bent["measured"].idxmax()]
     return Figure(
         "structure",
-        "Singular values of a product whose middle layer is narrow: those beyond its width are "
-        "rounding error. Share of the variance that the best affine map leaves of a layer with a "
-        "nonlinearity, by the size of its preactivations (lines: predicted). Operations by order "
-        "of multiplication (lines: predicted, marks: counted).",
+        "Left: singular values of a product whose middle layer is narrow; those beyond its width "
+        "are rounding error. Middle: share of the variance behind a nonlinearity that the best "
+        "affine map misses, by the size of preactivations. Right: operations by order of "
+        "multiplication. Marks: measured or counted; lines: predicted.",
         f"At most {100 * most['measured']:.3g} % is not affine ({most['activation']} at "
         f"{most['scale']:g}).",
         figure,

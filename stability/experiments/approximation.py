@@ -299,10 +299,10 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
                 "n^2 times the rms error of a smooth function is sqrt(int f''^2 / 120) by "
                 "interpolation and sqrt(int f''^2 / 720) by least squares; n^2 times the largest "
                 "error of interpolation is max |f''| / 8. For the sine: 2.5483, 1.0403, pi^2 / 2. "
-                "Allowed: twice the next term, of order n^-2, for the first two, and a bound on it "
-                "for the last.",
+                "Allowed: twice the next term, of order n^-2, for the first two, a bound on it for "
+                "the last, and rounding.",
                 "Expansion in a cell; Blu & Unser 1999", scaled,
-                allowed=twice * constant * following / n2,
+                allowed=twice * constant * following / n2 + n2 * smooth["rounding"],
             )
         )  # fmt: skip
     slopes = _slopes(exact)

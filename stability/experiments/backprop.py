@@ -121,7 +121,7 @@ class Backprop(Experiment):
         """Of one network's parameters, states and their bounds, and of the curve's networks."""
         width = max(*self.width, CLASSES)
         network = max(self.depth) * (width**2 + max(self.batch) * width)
-        return 8 * (90 * network + 2**11 * len(STEPS) * self.replicates)
+        return 8 * (130 * network + 2**11 * len(STEPS) * self.replicates)
 
     def run(self, context: Context) -> pd.DataFrame:
         """Factors: those of the network, tensor, layer, method, step; node, source, target."""

@@ -809,7 +809,7 @@ def _curve_figure(table: pd.DataFrame) -> Figure:
                 ax.plot(other["epoch"], other["measured"], style, color=color, label=label)
                 ax.plot(one["epoch"], one["measured"], marker, color=color, ms=4)
         ax.set(xlabel="epoch", title=f"Mean {quantity}" if quantity == "loss" else "Accuracy")
-        ax.set_ylabel("cross-entropy in nats" if quantity == "loss" else "share right")
+        ax.set_ylabel("cross-entropy, nats" if quantity == "loss" else "share of samples right")
         ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 1].set_ylim(0, 1.02)
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -935,7 +935,7 @@ def _rate_figure(table: pd.DataFrame) -> Figure:
                label="softmax, largest loss")  # fmt: skip
     known = select(table, "sharpness", problem="least_squares")["measured"].iloc[0]
     right.axvline(2 / known, color=INK, ls=":", label="2 / lambda_max, least squares")
-    right.set(xscale="log", xlabel="learning rate", ylabel=f"log10 after {DESCENT} steps",
+    right.set(xscale="log", xlabel="learning rate", ylabel=f"log10 of distance or loss, {DESCENT} steps",
               title="Without a hidden layer: a law")  # fmt: skip
     for ax in (left, right):
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)

@@ -276,8 +276,9 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
     for name, statement, source in (
         ("worst", "After L matrices of order n no entry of a vector errs by more than gamma_(n L) "
          "times the same product of absolute values.", "Higham 2002, lemma 3.3"),
-        ("probabilistic", "Nor does one err by more than the bound that has sqrt(n) u in the place "
-         f"of n u, with Higham and Mary's constant lambda = {CONFIDENCE:g}.", f"{higham}, sec. 3"),
+        ("probabilistic", "After L matrices of order n no entry of a vector errs by more than "
+         "Higham and Mary's probabilistic bound, with sqrt(n) u in the place of n u and their "
+         f"constant lambda = {CONFIDENCE:g}.", f"{higham}, sec. 3"),
     ):  # fmt: skip
         yield claims.bounded(
             f"{name}_bound",
