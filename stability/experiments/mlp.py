@@ -935,8 +935,8 @@ def _rate_figure(table: pd.DataFrame) -> Figure:
                label="softmax, largest loss")  # fmt: skip
     known = select(table, "sharpness", problem="least_squares")["measured"].iloc[0]
     right.axvline(2 / known, color=INK, ls=":", label="2 / lambda_max, least squares")
-    right.set(xscale="log", xlabel="learning rate", ylabel=f"log10 of distance or loss, {DESCENT} steps",
-              title="Without a hidden layer: a law")  # fmt: skip
+    right.set(xscale="log", xlabel="learning rate", title="Without a hidden layer: a law",
+              ylabel=f"log10 of distance or loss, {DESCENT} steps")  # fmt: skip
     for ax in (left, right):
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     top = gap.iloc[-1]
