@@ -23,6 +23,7 @@ from stability.kernels.products import stored
 from stability.table import concat, mean_rows, rows, select
 from stability.theory import affine as theory
 from stability.theory.floating_point import FORMATS
+from stability.theory.rounding_errors import ROUNDING_RMS
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -429,7 +430,7 @@ def _draw_gap(table: pd.DataFrame) -> Figure:
         mine = errors[errors["dtype"] == name].sort_values("depth")
         root = np.sqrt(mine["measured"])
         ax.errorbar(mine["depth"], root, mine["stderr"] / root, fmt=marker, color=color)
-    ax.axhline(math.sqrt(1 / (8 * math.log(2))), color=PALETTE[7], label="one rounding a layer")
+    ax.axhline(ROUNDING_RMS, color=PALETTE[7], label="one rounding a layer")
     ax.set(xscale="log", yscale="log", xlabel="affine layers", ylim=(0.2, 10),
            ylabel="error, roundings a layer", title=f"the stack itself, {inits[0]}")  # fmt: skip
     ax.xaxis.set_major_formatter("{x:g}")

@@ -336,7 +336,7 @@ class Mlp(Experiment):
         zero = x.new_zeros((x.shape[1], data.classes))
         for name, loss, at, exact in (
             ("least_squares", squares, zero[:, :1], sharp),
-            ("softmax", softmax, zero, 2 * smooth / data.classes),
+            ("softmax", softmax, zero, sharp / data.classes),
         ):
             found = sharpness(loss, [at], context, FINE)
             yield 0.0, rows("sharpness", found, exact, problem=name)
