@@ -19,16 +19,14 @@ from stability.claims import Claim
 from stability.errors import check_choice, check_each, check_range
 from stability.experiment import Context, Experiment, Figure
 from stability.kernels import affine as kernel
-from stability.kernels.products import round_to
+from stability.kernels.products import stored
 from stability.table import concat, mean_rows, rows, select
 from stability.theory import affine as theory
 from stability.theory.floating_point import FORMATS
+from stability.theory.rounding_errors import ROUNDING_RMS
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-COMPUTE = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float32,
-           "bfloat16": torch.float32}  # fmt: skip
-"""What each format is computed in: halves are sums of float32, rounded once when stored."""
 KEEPING = [name for name, entry in INITIALIZATIONS.items() if entry.std(64, 64) == 1 / 8]
 """The initializations under which linear layers of one width keep the size of a signal."""
 BIAS = 0.25
@@ -58,7 +56,7 @@ class AffineCollapse(Experiment):
     batch: list[int] = field(default_factory=lambda: [1, 16])
     narrow: int = 3
     samples: int = 64
-    replicates: int = 4
+    replicates: int = 16
 
     def __post_init__(self) -> None:
         for name in ("depth", "width", "dtype", "init", "activation", "scale", "batch"):
@@ -68,7 +66,7 @@ class AffineCollapse(Experiment):
         for width in self.width:
             check_range("experiment.width", width, at_least=2)
         for name in self.dtype:
-            check_choice("experiment.dtype", name, COMPUTE)
+            check_choice("experiment.dtype", name, FORMATS)
         for name in self.init:
             check_choice("experiment.init", name, KEEPING)
         for name in self.activation:
@@ -84,8 +82,9 @@ class AffineCollapse(Experiment):
     def memory(self) -> int:
         """Weights and products of all draws, float64 and rounded; the samples; the widest chain."""
         width, depth = max(self.width), max(self.depth)
-        stacks = 4 * self.replicates * depth * width * (width + 2)
-        return 2**24 + 8 * (stacks + 6 * self.samples * width**2 + width * max(self.batch))
+        stacks = 6 * self.replicates * depth * width * (width + 2)
+        signals = 6 * self.samples * width**2 + 3 * width * max(self.batch)
+        return 2**24 + 8 * (stacks + signals)
 
     def run(self, context: Context) -> pd.DataFrame:
         """Factors: init, width, dtype, depth, bound; layer, k; activation, scale; stack, order."""
@@ -151,8 +150,8 @@ class AffineCollapse(Experiment):
             if stack == "square":
                 first = dict(zip(ORDERS, counted, strict=True))
                 ratio = first["matrix_first"] / first["vector_first"]
-                expected = (width * (depths - 1) + batches) / (depths * batches)
-                yield rows("collapse_cost", ratio, expected, **where)
+                closed = theory.collapse_cost(width, depths, batches)
+                yield rows("collapse_cost", ratio, closed, **where)
 
     @staticmethod
     def claims(table: pd.DataFrame) -> list[Claim]:
@@ -173,13 +172,13 @@ class AffineCollapse(Experiment):
         ranks = ranks[ranks["layer"] == ranks["layer"].max()]
         rank = ranks.loc[ranks["bound"].idxmin()]
         return (
-            f"{deepest['depth'].iloc[0]} affine layers are one, to at most "
-            f"{worst['measured']:.3g} roundings ({worst['dtype']}, {worst['init']}, width "
-            f"{worst['width']}), and their rank is that of the narrowest layer "
-            f"({rank['measured']:.0f}); with {most['activation']} between two layers an affine map "
-            f"misses {100 * most['measured']:.3g} % of the variance (predicted "
-            f"{100 * most['predicted']:.3g} %); collapsing a stack to use it on a batch of "
-            f"{dear['batch']} costs {dear['measured']:.3g} times the layers themselves."
+            f"{deepest['depth'].iloc[0]} affine layers are one layer, to {worst['measured']:.3g} "
+            f"unit roundoffs at most ({worst['dtype']}, {worst['init']}, width {worst['width']}), "
+            f"and their rank is that of the narrowest ({rank['measured']:.0f}); with "
+            f"{most['activation']} between two layers the best affine map misses "
+            f"{100 * most['measured']:.3g} % of the variance (predicted "
+            f"{100 * most['predicted']:.3g} %); multiplying a stack out to use it once on a batch "
+            f"of {dear['batch']} takes {dear['measured']:.3g} times the operations of its layers."
         )
 
     @staticmethod
@@ -214,9 +213,7 @@ class _Cell:
         self._where: dict[str, Any] = {"init": init, "width": width, "dtype": dtype}
 
     def _stored(self, x: Tensor) -> Tensor:
-        """``x``, float64, rounded to the format, in the dtype that it is computed in."""
-        compute = COMPUTE[self._name]
-        return round_to(x.to(compute), getattr(torch, self._name))
+        return stored(x, getattr(torch, self._name))
 
     def _weights(self, sizes: list[int], draws: int) -> list[Tensor]:
         return [
@@ -328,7 +325,7 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
             "collapse",
             "A stack of affine layers equals the one layer W = W_L ... W_1, b = sum of the biases "
             "carried on: their outputs differ by at most the two computations' rounding error "
-            "bounds, in every format, draw and column.",
+            "bounds, in every format, draw and column. Measured: the largest gap over the bound.",
             "Running error bound, Higham 2002, sec. 3.3 and 3.5", gaps, allowed=1.0,
         ),
         claims.bounded(
@@ -340,17 +337,19 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
         ),
         claims.bounded(
             "flops",
-            "The operations that torch counts are 2 m k n a product, in each order; the best order "
-            "is that of dynamic programming.", "Cormen et al., Introduction to Algorithms, "
-            "sec. 14.2", select(table, "flops"), allowed=0.0,
+            "torch counts as many operations as theory does, 2 m k n a product, in each of three "
+            "orders; the best of all orders comes from dynamic programming.",
+            "Cormen et al. 2022, Introduction to Algorithms, 4th ed., sec. 14.2",
+            select(table, "flops"), allowed=0.0,
         ),
         claims.bounded(
             "collapse_cost",
-            "Multiplying the matrices of a stack and then applying the product to B columns takes "
-            "(n (L - 1) + B) / (L B) times the operations of going layer by layer: more, unless B "
-            "is above the width n.", "2 m k n operations a product",
+            "Multiplying L layers of n units into one matrix and applying it to B columns takes "
+            "(n (L - 1) + B) / (L B) times the operations of going layer by layer. It pays from "
+            "B = n columns on, counted over all uses of the product.",
+            "2 m k n operations a product",
             select(table, "collapse_cost"), allowed=1e-12,
-            folk="A linear network is cheaper once it is multiplied out.",
+            folk="Multiplying linear layers into one matrix first saves work.",
         ),
     ]  # fmt: skip
     errors = select(table, "squared_error").dropna(subset=["predicted"])
@@ -358,13 +357,14 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
         made.append(
             claims.statistical(
                 "stored_error",
-                "The error of orthogonal layers kept in a half format and summed in float32 grows "
-                "as sqrt(L), not as n L: its square is u^2 times the summed squares of all layers' "
-                "signals times about 1 / (8 ln 2) = .1803. Within u of it, for the next order in "
-                "u, and 1 %, which it swings by with the signal's size.",
-                "Independent roundings of Gaussian numbers", errors, resolution=np.inf,
+                "Through orthogonal layers whose outputs are stored in a half format (sums in "
+                "float32) the squared error is about 1 / (8 ln 2) = 0.1803 of u^2 times the summed "
+                "squares of all layers' signals: the error grows as sqrt(L), at any width. Allowed "
+                "beside sampling: the share u, for the next order, and 1 %, as the constant swings "
+                "with the signal's size.",
+                "Independent roundings of Gaussian numbers", errors,
+                resolution=errors["predicted"].to_numpy(float),
                 bias=(_roundoff(errors) + 0.01) * errors["predicted"].to_numpy(float),
-                folk="Rounding errors of a dot product grow with its length, also in half formats.",
             )
         )  # fmt: skip
     ranks = select(table, "rank").dropna(subset=["predicted"])
@@ -388,10 +388,13 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
     made.append(
         claims.statistical(
             "one_nonlinearity",
-            "With one nonlinearity between two orthogonal layers and Gaussian inputs, no affine "
-            "map explains more than q (E phi')^2 / Var phi of the variance, at any width. Within "
-            "(leverage - 1) / (N - n - 1) + leverage ((n + 1) / N)^2 for the fit to N samples.",
-            "Stein's lemma", bent, resolution=np.inf, bias=bent["bound"].to_numpy(float) + 1e-12,
+            "With a nonlinearity phi between two orthogonal layers and Gaussian inputs of variance "
+            "q, the best affine map misses the share 1 - q (E phi')^2 / Var phi of the output's "
+            "variance, at any width n. Allowed beside sampling, as the map is fitted to N inputs: "
+            "|leverage - 1| / (N - n - 1) + leverage ((n + 1) / N)^2 of that share.",
+            "Stein's lemma", bent,
+            resolution=np.maximum(bent["predicted"].to_numpy(float), 1e-9),
+            bias=bent["bound"].to_numpy(float) + 1e-12,
         )
     )  # fmt: skip
     return made
@@ -427,7 +430,7 @@ def _draw_gap(table: pd.DataFrame) -> Figure:
         mine = errors[errors["dtype"] == name].sort_values("depth")
         root = np.sqrt(mine["measured"])
         ax.errorbar(mine["depth"], root, mine["stderr"] / root, fmt=marker, color=color)
-    ax.axhline(math.sqrt(1 / (8 * math.log(2))), color=PALETTE[7], label="one rounding a layer")
+    ax.axhline(ROUNDING_RMS, color=PALETTE[7], label="one rounding a layer")
     ax.set(xscale="log", yscale="log", xlabel="affine layers", ylim=(0.2, 10),
            ylabel="error, roundings a layer", title=f"the stack itself, {inits[0]}")  # fmt: skip
     ax.xaxis.set_major_formatter("{x:g}")
@@ -439,10 +442,11 @@ def _draw_gap(table: pd.DataFrame) -> Figure:
     worst = part.loc[part["measured"].idxmax()]
     return Figure(
         "gap",
-        f"Left: distance of a stack's outputs to those of its collapsed layer, width "
-        f"{worst['width']}, relative, in units of each format's u; dotted: the rounding error "
-        "bound. Right: the stack's own error over u and the root of the summed squares of all "
-        "layers' signals, flat because it grows as sqrt(L); line: outputs rounded once, no fit.",
+        f"Panels named by an initialization: distance of a stack's outputs to those of its "
+        f"collapsed layer, width {worst['width']}, relative, in units of each format's unit "
+        "roundoff u; dotted: the rounding error bound. Right: the stack's own error over u and the "
+        "root of the summed squares of all layers' signals, flat because it grows as sqrt(L); "
+        "line: predicted for outputs rounded once, no fit.",
         f"The largest gap is {worst['measured']:.3g} u ({worst['dtype']}, {worst['init']}, depth "
         f"{worst['depth']}), its bound {worst['bound']:.3g} u.",
         figure,
@@ -493,10 +497,10 @@ def _draw_structure(table: pd.DataFrame) -> Figure:
     most = bent.loc[bent["measured"].idxmax()]
     return Figure(
         "structure",
-        "Singular values of a product whose middle layer is narrow: those beyond its width are "
-        "rounding error. Share of the variance that the best affine map leaves of a layer with a "
-        "nonlinearity, by the size of its preactivations (lines: predicted). Operations by order "
-        "of multiplication (lines: predicted, marks: counted).",
+        "Left: singular values of a product whose middle layer is narrow; those beyond its width "
+        "are rounding error. Middle: share of the variance behind a nonlinearity that the best "
+        "affine map misses, by the size of preactivations. Right: operations by order of "
+        "multiplication. Marks: measured or counted; lines: predicted.",
         f"At most {100 * most['measured']:.3g} % is not affine ({most['activation']} at "
         f"{most['scale']:g}).",
         figure,

@@ -336,7 +336,7 @@ class Mlp(Experiment):
         zero = x.new_zeros((x.shape[1], data.classes))
         for name, loss, at, exact in (
             ("least_squares", squares, zero[:, :1], sharp),
-            ("softmax", softmax, zero, 2 * smooth / data.classes),
+            ("softmax", softmax, zero, sharp / data.classes),
         ):
             found = sharpness(loss, [at], context, FINE)
             yield 0.0, rows("sharpness", found, exact, problem=name)
@@ -633,8 +633,9 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
         found.append(
             claims.bounded(
                 "steps_are_exact",
-                "Each float32 step of both programs is the exact step, by autograd in float64, to "
-                "the rounding errors of its products, softmax and update.",
+                "Each float32 step of either program is the exact step, which autograd finds in "
+                "float64, up to the rounding errors of its products, softmax and update. Measured: "
+                "|error| / |weights|.",
                 "|error| <= gamma_n |A| |B| entrywise, carried through: Higham 2002, sec. 3.5",
                 steps.assign(predicted=0.0),
                 allowed=steps["allowed"],
@@ -645,16 +646,16 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
         apart = part["measured"].max() > 0
         folk = "Same seed, same data, same mathematics: the same network, bit for bit."
         how = (
-            "to what the roundings of their steps add up to, each carried on by I - rate H, and "
-            "the kinks that only one of them has crossed"
+            "what the roundings of all steps add up to, each carried on by I - rate H, and the "
+            "kinks that only one of them has crossed"
         )
         if dtype == "float64":
-            how = "to float32's bound times 2^-29, as all roundings are smaller by that"
+            how = "float32's bound times 2^-29, as all roundings are smaller by that"
         found.append(
             claims.bounded(
                 f"scratch_is_concise_{dtype}",
-                f"From the same parameters and batches, scratch and concise stay equal in {dtype} "
-                f"{how}.",
+                f"From the same parameters and batches the two programs' weights stay equal in "
+                f"{dtype} up to {how}. Measured: |difference| / |weights|.",
                 "e' = (I - rate H) e + kinks + roundings, summed: a discrete Gronwall inequality",
                 part,
                 allowed=part["allowed"],
@@ -665,8 +666,8 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
     found.append(
         claims.bounded(
             "same_accuracy",
-            "Their test accuracies differ by no more than the share of samples whose two largest "
-            "logits are closer than twice the largest difference of a logit.",
+            "The two programs' test accuracies differ by no more than the share of samples whose "
+            "two largest logits are closer than twice the largest difference of a logit.",
             "The argmax changes nowhere else",
             same,
             allowed=same["allowed"],
@@ -675,8 +676,8 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
     found.append(
         claims.bounded(
             "cost",
-            "A step of either program takes 2 B fan_in fan_out operations for each matrix product: "
-            "three a layer, two in the first.",
+            "A step of either program on B samples takes 2 B fan_in fan_out operations for each "
+            "matrix product: three products a layer, two in the first.",
             "Exact count",
             select(table, "flops"),
             allowed=0.0,
@@ -686,8 +687,8 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
     found.append(
         claims.statistical(
             "initial_loss",
-            "Before training the mean loss is ln K + (1 - 1/K) q / 2, q the logits' variance, of "
-            "which it may fall short by E q^2 / 16.",
+            "Before training the mean loss over K classes is ln K + (1 - 1/K) q / 2, q the logits' "
+            "variance. Allowed beside sampling: the mean of q^2 / 16, by which it may fall short.",
             "E |h|^2 of ReLU: He et al. 2015, eq. 9; d/dq E ln sum exp = (1 - E sum p^2) / 2",
             first,
             resolution=np.maximum(first["predicted"] / 4, first["neglected"].astype(float)),
@@ -696,15 +697,16 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
     )
     units = _beside(table, "one_unit_accuracy", "one_unit_bound")
     if not units.empty:
-        excess = (units["measured"] - units["allowed"]).clip(lower=0.0)
+        share = units["measured"] / units["allowed"]
         found.append(
             claims.bounded(
                 "one_unit",
-                "Behind a layer of one unit each class is predicted on one interval of that unit's "
-                "output: no more of the training samples are right than K intervals can get.",
+                "Behind a layer of one unit each of K classes is predicted on one interval of that "
+                "unit's output: no more of the training samples are right than K intervals can "
+                "get. Measured: the accuracy over that of the best intervals.",
                 "The largest of K lines is convex: each is the largest on one interval",
-                units.assign(measured=excess, predicted=0.0),
-                allowed=1e-12,
+                units.assign(measured=share, predicted=0.0),
+                allowed=1 + 1e-12,
             )
         )
     return [*found, *_rate_claims(table)]
@@ -714,8 +716,10 @@ def _rate_claims(table: pd.DataFrame) -> Iterator[Claim]:
     known = select(table, "sharpness").dropna(subset="predicted")
     yield claims.bounded(
         "sharpness",
-        "Lanczos iteration on Hessian-vector products finds the largest eigenvalue where it is "
-        "known: lambda_max(X^T X / N) of least squares, that over K of softmax regression at 0.",
+        "Lanczos iteration on Hessian-vector products finds the Hessian's largest eigenvalue, the "
+        "sharpness, where it is known: lambda_max(X^T X / N) for least squares, 1 / K of that for "
+        "softmax regression over K classes at 0. Allowed: the share 1e-8, a hundred times the "
+        "tolerance of the iteration.",
         "Hessian at equal weights: (I - 11^T / K) / K times X^T X / N",
         known,
         allowed=1e-8 * known["predicted"],
@@ -725,8 +729,9 @@ def _rate_claims(table: pd.DataFrame) -> Iterator[Claim]:
     decayed = 10 ** np.clip(-gap["predicted"].to_numpy(float), 0.0, 300.0)
     yield claims.bounded(
         "least_squares_threshold",
-        f"Two descents of least squares come together or part as (I - rate H)^{DESCENT} has it: "
-        "they explode at rates above 2 / lambda_max and at no others.",
+        f"The distance between two descents of least squares changes in {DESCENT} steps by "
+        f"(I - rate H)^{DESCENT}: it grows without limit at rates above 2 / lambda_max, and at no "
+        "others. Measured: its change in decades.",
         "Quadratic loss, exact; rounding: gamma of the terms of both products, each step",
         gap,
         allowed=8 * DESCENT * gap["rounding"].to_numpy(float) * decayed,
@@ -736,20 +741,23 @@ def _rate_claims(table: pd.DataFrame) -> Iterator[Claim]:
         yield claims.bounded(
             "softmax_descends",
             "Full-batch descent of softmax regression never raises the loss at rates up to "
-            "4 / lambda_max(X^T X / N).",
+            "4 / lambda_max(X^T X / N). Measured: the share of steps that do.",
             "Boehning 1992; Nesterov 2004, lemma 1.2.3",
             rises,
             allowed=0.0,
         )
     worst = _beside(table, "softmax_worst_loss", "softmax_loss_bound")
+    top, apart = worst["learning_rate"].idxmax(), gap["learning_rate"].idxmax()
     yield claims.bounded(
         "cross_entropy_cannot_explode",
-        f"Within {DESCENT} steps at any rate the loss of softmax regression exceeds ln K by no "
-        "more than 2 rate steps max |x|^2: it grows linearly where that of least squares explodes.",
+        "The loss of softmax regression over K classes exceeds ln K by at most 2 rate steps "
+        f"max |x|^2 at any rate: within {DESCENT} steps at {worst.loc[top, 'learning_rate']:g} it "
+        f"reaches {worst.loc[top, 'measured']:.3g} nats, where the distance of least squares "
+        f"changes by {gap.loc[apart, 'measured']:.3g} decades. Measured: the largest loss over "
+        "that bound.",
         "|gradient| <= sqrt(2) max |x|",
-        worst.assign(measured=(worst["measured"] - worst["allowed"]).clip(lower=0.0),
-                     predicted=0.0),
-        allowed=0.0,
+        worst.assign(measured=worst["measured"] / worst["allowed"], predicted=0.0),
+        allowed=1.0,
         folk="A learning rate above 2 / lambda_max makes the loss explode.",
     )  # fmt: skip
 
@@ -801,7 +809,7 @@ def _curve_figure(table: pd.DataFrame) -> Figure:
                 ax.plot(other["epoch"], other["measured"], style, color=color, label=label)
                 ax.plot(one["epoch"], one["measured"], marker, color=color, ms=4)
         ax.set(xlabel="epoch", title=f"Mean {quantity}" if quantity == "loss" else "Accuracy")
-        ax.set_ylabel("cross-entropy in nats" if quantity == "loss" else "share right")
+        ax.set_ylabel("cross-entropy, nats" if quantity == "loss" else "share of samples right")
         ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 1].set_ylim(0, 1.02)
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -873,6 +881,8 @@ def _sweep_figure(table: pd.DataFrame) -> Figure:
                         marker=marker, color=color, label=init)  # fmt: skip
         ax.set(xlabel=f"hidden {label}", title=f"By {sweep}", ylim=(0, 1.02))
     axes[0, 0].set_xscale("log", base=2)
+    axes[0, 0].set_xticks(sorted(data["width"].dropna().unique()))
+    axes[0, 0].xaxis.set_major_formatter("{x:g}")
     axes[0, 0].set_ylabel("test accuracy after training")
     axes[0, 1].xaxis.get_major_locator().set_params(integer=True)
     units = _beside(table, "one_unit_accuracy", "one_unit_bound")
@@ -925,8 +935,8 @@ def _rate_figure(table: pd.DataFrame) -> Figure:
                label="softmax, largest loss")  # fmt: skip
     known = select(table, "sharpness", problem="least_squares")["measured"].iloc[0]
     right.axvline(2 / known, color=INK, ls=":", label="2 / lambda_max, least squares")
-    right.set(xscale="log", xlabel="learning rate", ylabel=f"log10 after {DESCENT} steps",
-              title="Without a hidden layer: a law")  # fmt: skip
+    right.set(xscale="log", xlabel="learning rate", title="Without a hidden layer: a law",
+              ylabel=f"log10 of distance or loss, {DESCENT} steps")  # fmt: skip
     for ax in (left, right):
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     top = gap.iloc[-1]

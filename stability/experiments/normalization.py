@@ -45,7 +45,8 @@ class Normalization(Experiment):
 
     title: ClassVar[str] = "Normalization and residual connections"
     question: ClassVar[str] = (
-        "Do batch normalization, layer normalization and skip connections keep gradients alive?"
+        "Do batch normalization, layer normalization and skip connections keep gradients from "
+        "exploding with depth?"
     )
 
     activation: list[str] = field(default_factory=lambda: ["relu"])
@@ -71,9 +72,9 @@ class Normalization(Experiment):
         check_range("experiment.replicates", self.replicates, at_least=1)
 
     def memory(self) -> int:
-        """Bytes of the deepest stack: two matrices a layer, and what autograd keeps of a batch."""
+        """Bytes of the deepest stack and the one before it, two matrices a layer, and states."""
         depth = max(*self.depth, BATCH_NORM_LAYERS)
-        return 16 * depth * self.width * (self.width + 4 * max(self.batch))
+        return 2**24 + 64 * depth * self.width * (self.width + max(self.batch))
 
     def run(self, context: Context) -> pd.DataFrame:
         """Rows by kind of stack, depth and layer; samples are network draws."""
@@ -198,18 +199,27 @@ class Normalization(Experiment):
         normed = select(table, "batch_norm_growth")
         worst = normed.loc[normed["measured"].idxmax()]
         deep = table["depth"].max()
-        said = [
-            f"{math.exp(row['measured']):.4g} (predicted {math.exp(row['predicted']):.4g})"
-            for row in (
-                select(table, "pre_norm_gradient", depth=deep).iloc[0],
-                select(table, "tanh_gradient", depth=deep, layer=0).iloc[0],
-            )
-        ]
+        plain = select(table, "residual_gradient", depth=deep).sort_values("measured")
+        stacks = {
+            "pre-norm blocks": select(table, "pre_norm_gradient", depth=deep).iloc[0],
+            "x + tanh(W x)": select(table, "tanh_gradient", depth=deep, layer=0).iloc[0],
+            **{
+                f"x + {'' if row['scale'] == '1' else row['scale'] + ' '}W_2 relu(W_1 x)": row
+                for _, row in plain.iterrows()
+                if row["measured"] < LARGEST
+            },
+        }
+        said = ", ".join(
+            f"{name} {math.exp(row['measured']):.3g} times (predicted "
+            f"{math.exp(row['predicted']):.3g})"
+            for name, row in stacks.items()
+        )
         return (
             f"Batch normalization does not: with {worst['activation']} and a batch of "
-            f"{worst['batch']} it multiplies squared gradients by {worst['measured']:.4f} a layer "
-            f"(predicted {worst['predicted']:.4f}). Skip connections do: over {deep} layers "
-            f"pre-norm blocks multiply them by {said[0]} in all, x + tanh(W x) by {said[1]}."
+            f"{worst['batch']} it multiplies squared gradients by {worst['measured']:.3f} a layer "
+            f"(predicted {worst['predicted']:.3f}). Skip connections do where branches are "
+            f"normalised, bounded or scaled down: over {deep} layers squared gradients grow "
+            f"through {said}."
         )
 
     @staticmethod
@@ -270,8 +280,8 @@ def _batch_norm_claims(table: pd.DataFrame) -> Iterator[Claim]:
     linear, relu = (grown["activation"] == name for name in ("linear", "relu"))
     for name, mine, statement, source, folk in (
         ("batch_norm_linear", linear,
-         "Without a nonlinearity squared gradients grow by (B - 2) / (B - 3) a layer: the "
-         "statistics of a batch of B alone do it.", "theorem 7", ""),
+         "Through batch-normalised linear layers squared gradients grow by (B - 2) / (B - 3) a "
+         "layer: the statistics of a batch of B alone do it.", "theorem 7", ""),
         ("batch_norm_relu", relu,
          "With ReLU batch normalization makes squared gradients explode at initialization, by "
          "1.467 a layer at large batches (1.211 in norm) and by more at small ones.", "theorem 8",
@@ -286,7 +296,8 @@ def _batch_norm_claims(table: pd.DataFrame) -> Iterator[Claim]:
         room = np.expm1(FIRST_ORDER / rows["width"].astype(float))
         yield claims.statistical(
             name,
-            f"{statement} Neglects O(1 / width): allowed is {FIRST_ORDER:g} / width.",
+            f"{statement} Allowed beside sampling: the share {FIRST_ORDER:g} / width, for the "
+            "order 1 / width, which is neglected.",
             f"Yang et al. 2019, arXiv 1902.08129, {source}",
             rows,
             # What tells it from no growth, where theory has any to speak of.
@@ -294,6 +305,12 @@ def _batch_norm_claims(table: pd.DataFrame) -> Iterator[Claim]:
             bias=(rows["predicted"] * room).to_numpy(float),
             folk=folk,
         )
+
+
+_ALLOWED = (
+    f"Allowed beside sampling: {FIRST_ORDER:g} / width times one more than the logarithm, for the "
+    "order 1 / width, which is neglected."
+)
 
 
 def _resolution(rows: pd.DataFrame) -> Array:
@@ -310,10 +327,11 @@ def _residual_claims(table: pd.DataFrame) -> Iterator[Claim]:
             continue
         yield claims.statistical(
             name,
-            f"Through x + alpha W_2 relu(W_1 x) the squared {what} grows by (1 + alpha^2)^L in the "
-            "mean, its logarithm by that less half its variance: 2^L unscaled, below e with "
-            "alpha = 1 / sqrt(L). First order in 1 / width; for the second, half the square of "
-            "shift plus variance is allowed.",
+            f"Through L blocks x + alpha W_2 relu(W_1 x) the squared {what} grows by "
+            "(1 + alpha^2)^L in the mean: 2^L with alpha = 1, below e with alpha = 1 / sqrt(L). "
+            "Measured: the mean of its logarithm, lower by half the logarithm's variance, to first "
+            "order in 1 / width. Allowed beside sampling: half the square of shift plus variance, "
+            "for the second order.",
             "Hanin & Rolnick 2018, arXiv 1803.01719; Zhang et al. 2019, arXiv 1901.09321",
             rows,
             resolution=_resolution(rows),
@@ -326,8 +344,8 @@ def _residual_claims(table: pd.DataFrame) -> Iterator[Claim]:
         rows = select(table, name)
         yield claims.statistical(
             name,
-            f"Through x + tanh(W x) the squared {what} grows {law}, by the mean-field recursion. "
-            f"Neglects O(1 / width): {FIRST_ORDER:g} / width a unit of the logarithm, and once.",
+            f"Through layers x + tanh(W x) the squared {what} grows {law}, as the mean-field "
+            f"recursion has it. Measured: the mean of its logarithm. {_ALLOWED}",
             "Yang & Schoenholz 2017, arXiv 1712.08969, theorems 1 and 2",
             rows,
             resolution=_resolution(rows),
@@ -339,8 +357,8 @@ def _layer_norm_claims(table: pd.DataFrame) -> Iterator[Claim]:
     stream = select(table, "pre_norm_stream")
     yield claims.statistical(
         "pre_norm_stream",
-        "Through x + f(LayerNorm(x)) the mean square of the stream is 1 + l after l blocks, "
-        "exactly and at any width.",
+        "Through blocks x + f(LayerNorm(x)), f of a ReLU layer and a linear one, the mean square "
+        "of the signal is 1 + l after l blocks, exactly and at any width.",
         "Xiong et al. 2020, arXiv 2002.04745, lemma 2",
         stream,
         resolution=stream["predicted"].to_numpy(float),
@@ -348,8 +366,8 @@ def _layer_norm_claims(table: pd.DataFrame) -> Iterator[Claim]:
     rows = select(table, "pre_norm_gradient")
     yield claims.statistical(
         "pre_norm_gradient",
-        "Through L of these blocks squared gradients grow by 1 + L in all. Neglects O(ln(L) / "
-        f"width): {FIRST_ORDER:g} / width a unit of the logarithm, and once.",
+        "Through L blocks x + f(LayerNorm(x)) squared gradients grow by 1 + L in all. Measured: "
+        f"the mean of the logarithm. {_ALLOWED}",
         "Xiong et al. 2020, arXiv 2002.04745, theorem 1",
         rows,
         resolution=_resolution(rows),
@@ -359,9 +377,10 @@ def _layer_norm_claims(table: pd.DataFrame) -> Iterator[Claim]:
     room = FIRST_ORDER * (1 + np.log1p(rows["depth"].astype(float))) / rows["width"].astype(float)
     yield claims.statistical(
         "last_branch",
-        "At the last branch the squared gradient is 1 / (1 + L) of that at the output with "
-        "pre-norm, so that it fades with depth, and 1/2 at any depth with post-norm. Neglects "
-        f"O(ln(L) / width): {FIRST_ORDER:g} / width a unit of ln(1 + L), and once.",
+        "At the last of L branches the squared gradient is 1 / (1 + L) of that at the output with "
+        "pre-norm, so that it fades with depth, and 1/2 at any depth with post-norm. Allowed "
+        f"beside sampling: the share {FIRST_ORDER:g} (1 + ln(1 + L)) / width, for the order "
+        "1 / width, which is neglected.",
         "Xiong et al. 2020, arXiv 2002.04745, theorem 1",
         rows,
         resolution=rows["predicted"].to_numpy(float),
@@ -408,7 +427,7 @@ def _draw_residual(table: pd.DataFrame) -> Figure:
     left, right = axes[0]
     _by_layer(left, select(table, "tanh_stream", depth=deep), 2, "x + tanh(W x)", True)
     _by_layer(left, select(table, "pre_norm_stream", depth=deep), 3, "x + f(LayerNorm(x))", False)
-    left.set(xlabel="layer or block", ylabel="mean square of the stream", ylim=(0, None))
+    left.set(xlabel="layer or block", ylabel="mean square of the signal", ylim=(0, None))
     left.set_title("Signals grow about linearly")
     left.legend()
     ends = {

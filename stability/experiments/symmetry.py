@@ -119,7 +119,7 @@ class Symmetry(Experiment):
         top = judged.loc[judged["predicted"].idxmax()]
         said = (
             f"Two of {top['width']} units that start a unit in the last place off the others are "
-            f"{top['measured']:.4g} times as far apart at step {top['step']} of "
+            f"{top['measured']:.4g} times as far apart by step {top['step']} of "
             f"{top['optimizer']} (predicted {top['predicted']:.4g})."
         )
         kept = _without_dropout(select(table, "deviation"))
@@ -134,8 +134,8 @@ class Symmetry(Experiment):
             else "this machine's matrix products happened to sum all units alike"
         )
         return (
-            "Exactly, in fractions and wherever every unit is summed in the same order; otherwise "
-            f"only until rounding parts them: {found}. {said}"
+            "Yes, exactly, in fractions and wherever every unit is summed in the same order; "
+            f"otherwise only until rounding parts them: {found}. {said}"
         )
 
     @staticmethod
@@ -505,28 +505,30 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
     deviation, rank = select(table, "deviation"), select(table, "rank")
     equal = _without_dropout(deviation)
     for name, words, source in (
-        ("fractions", "In exact arithmetic units that start equal stay equal, under every "
-         "optimizer: equal units have equal gradients.", f"Induction over the steps; Adam's root "
-         f"is cut after {ROOT_BITS} binary places"),
-        ("ordered_float32", "Bit for bit so in float32, at any width, where every unit is summed "
-         "by the same operations: rounding is no random thing.", "IEEE 754: elementwise operations "
-         "are functions of their operands"),
+        ("fractions", "In exact arithmetic (fractions) hidden units that start equal stay equal "
+         "under every optimizer, as equal units have equal gradients. Measured: the largest "
+         "difference between two units.", f"Induction over the steps; Adam's root is cut after "
+         f"{ROOT_BITS} binary places"),
+        ("ordered_float32", "In float32 they stay equal bit for bit, at any width, if every unit "
+         "is summed by the same operations in the same order: rounding is not random.",
+         "IEEE 754: elementwise operations are functions of their operands"),
     ):  # fmt: skip
         part = equal[equal["arithmetic"] == name]
         if not part.empty:
             yield claims.bounded(f"equal_{name}", words, source, part, allowed=0.0)
     if not equal.empty:
         yield claims.bounded(
-            "rank_one", "As long as all units are equal the hidden layer's weights have rank 1: n "
-            "units do the work of one.", "Equal rows; singular values above max(n, D) u sigma_1",
+            "rank_one", "As long as all n units are equal the hidden layer's weights have rank 1: "
+            "n units do the work of one.", "Equal rows; singular values above max(n, D) u sigma_1",
             _without_dropout(rank[rank["arithmetic"].isin(SYMMETRIC)]), allowed=0.0,
         )  # fmt: skip
         drift = equal[~equal["arithmetic"].isin(SYMMETRIC) & (equal["bound"] <= LINEAR)]
         yield claims.bounded(
-            "rounding_bound", "A matrix product may sum equal units in different orders; what that "
-            "makes of them is at most the errors gamma_k of every step, carried on by the steps "
-            f"after it, to first order and judged up to {LINEAR:g}. Whether it parts them at all "
-            "is the machine's affair.", "Higham 2002, sec. 3.1; linearised descent",
+            "rounding_bound", "A matrix product may sum equal units in different orders, and so "
+            "part them: by no more than the rounding error bounds of all steps, each carried on by "
+            f"the steps after it, to first order; judged where that is at most {LINEAR:g}. Whether "
+            "it parts them at all depends on the machine.",
+            "Higham 2002, sec. 3.1; linearised descent",
             drift.assign(predicted=0.0), allowed=drift["bound"],
         )  # fmt: skip
     growth = _grown(table)
@@ -535,34 +537,37 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
     most = growth["predicted"].idxmax()
     top, source = growth.loc[most], "Product of I - rate Hessian across the manifold"
     yield claims.bounded(
-        "growth", "Equal units are a saddle of the loss: two that start one float32 unit in the "
-        "last place above and below the others part at every step as the linearised descent says. "
-        "Allowed are terms of second order, which twice the distance tells, and float64's "
-        f"rounding; judged up to a difference of {LINEAR:g}.", source, growth, allowed=beyond,
+        "growth", "Equal units are a saddle of the loss. Two units that start one float32 unit in "
+        "the last place above and below the others move apart as linearised descent predicts. "
+        "Measured: their difference over that at the start. Allowed: terms of second order, as a "
+        "start twice as far apart tells them, and float64's rounding; judged up to a difference of "
+        f"{LINEAR:g}.", source, growth, allowed=beyond,
     )  # fmt: skip
     yield claims.bounded(
-        "last_place", f"One unit in the last place is enough: at step {top['step']} of "
-        f"{top['optimizer']} two of {top['width']} units are {top['measured']:.4g} times as far "
-        "apart. What rounding parts the descent drives on, until the units are others.", source,
+        "last_place", "They do in exact arithmetic, but one unit in the last place is enough to "
+        f"part them: two of {top['width']} units that start so far apart are "
+        f"{top['measured']:.4g} times as far apart at step {top['step']} of {top['optimizer']}.",
+        source,
         growth.loc[[most]], allowed=beyond.loc[[most]],
         folk="Hidden units that start equal stay equal.",
     )  # fmt: skip
     eigenvalues = select(table, "transverse_eigenvalue")
     yield claims.bounded(
-        "hessian", "Where one unit moves against another the loss curves as the Hessian of a "
-        "single unit's residual-weighted output says.",
+        "hessian", "Where one unit moves by d and another by -d, the loss curves as the Hessian of "
+        "one unit's output, weighted by the residuals r, predicts. Measured: its eigenvalues.",
         "[[v sum r phi'' x x^T, a], [a^T, 0]], a = sum r phi' x", eigenvalues,
         allowed=eigenvalues["bound"],
     )  # fmt: skip
     least = eigenvalues[eigenvalues["k"] == 1]
     yield claims.bounded(
-        "saddle", "One of its eigenvalues is negative wherever incoming weights have a gradient.",
-        "The zero in its corner", least, allowed=-least["predicted"] - least["bound"],
+        "saddle", "One eigenvalue of that Hessian is negative wherever incoming weights have a "
+        "gradient: equal units are no minimum.", "The zero in its corner", least,
+        allowed=-least["predicted"] - least["bound"],
     )  # fmt: skip
     dropped = rank[(rank["dropout"] > 0) & rank["predicted"].notna()]
     if not dropped.empty:
         yield claims.bounded(
-            "dropout_rank", "Dropout breaks the symmetry at once: the weights end with full rank.",
+            "dropout_rank", "Dropout breaks the symmetry: the hidden weights end with full rank.",
             "Every unit sees other samples", dropped, allowed=0.0,
         )  # fmt: skip
     noise = select(table, "noise_gradient")
@@ -571,30 +576,40 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
         "hidden layer the gradient 0 exactly; in floats it is rounding, below its bound.",
         "sum_k (p_k - y_k) = 0; Higham 2002, sec. 3.1", noise, allowed=noise["bound"],
     )  # fmt: skip
+    source = "Kingma & Ba 2015, algorithm 1"
     moves = pd.concat([select(table, f"noise_{name}")
                        for name in ("move", "largest_move", "deviation")])  # fmt: skip
-    largest = select(table, "noise_largest_move")
     yield claims.bounded(
-        "noise_move", "Adam's first step makes rate g / (|g| + eps) of such a rounding error g: "
-        f"here up to {largest['measured'].max():.2g} of the rate, where 0 is right.",
-        "Kingma & Ba 2015, algorithm 1", moves, allowed=moves["bound"],
-        folk="A gradient of zero moves no weight.",
+        "noise_move", "Adam's first step makes rate g / (|g| + eps) of such a rounding error g, of "
+        "other size for other units. Measured: the move of a weight over the rate.", source, moves,
+        allowed=moves["bound"],
+    )  # fmt: skip
+    largest = select(table, "noise_largest_move").nlargest(1, "measured")
+    top = largest.iloc[0]
+    yield claims.bounded(
+        "zero_moves", "Where the gradient is 0 in exact arithmetic, Adam moves a weight by "
+        f"{top['measured']:.2g} of the learning rate in {top['arithmetic'].partition('_')[2]}, as "
+        "it divides rounding error by its own size. Measured: the largest move over the rate.",
+        source, largest, allowed=largest["bound"],
+        folk="Where the gradient is zero, no weight moves.",
     )  # fmt: skip
     yield claims.bounded(
-        "from_zero", "From zeros nothing moves, in any arithmetic: every gradient has a factor 0.",
+        "from_zero", "Weights that all start at 0 stay at 0 in any arithmetic, as every gradient "
+        "has a factor 0.",
         "phi(0) = 0 and v = 0", select(table, "from_zero"), allowed=0.0,
     )  # fmt: skip
     gaps = select(table, "output_gap")
     yield claims.bounded(
-        "same_function", "Permuted units, and ReLU units rescaled by positive factors, leave the "
-        "function as it is, to rounding of two sums in other orders; turned units of an odd "
-        "activation and ReLU rescaled by powers of two leave it bit for bit.",
+        "same_function", "Permuting the units, or rescaling ReLU units by positive factors, leaves "
+        "the function as it is, up to the rounding of sums; turning the signs of units of an odd "
+        "activation, or rescaling ReLU units by powers of two, leaves it bit for bit.",
         "2 gamma_k of the absolute summands, k = n + D + 3 or more", gaps, allowed=gaps["bound"],
     )  # fmt: skip
     yield claims.bounded(
-        "equivalent_networks", "So each network of n units and an odd activation is one of n! 2^n "
-        "with the same function.", "Chen, Lu & Hecht-Nielsen 1993",
-        select(table, "equivalent_networks"), allowed=0.0,
+        "equivalent_networks", "A network of n distinct units of an odd activation is one of "
+        "n! 2^n networks with the same function, counted by trying all permutations and signs.",
+        "Chen, Lu & Hecht-Nielsen 1993",
+        select(table, "equivalent_networks").sort_values("measured", ascending=False), allowed=0.0,
     )  # fmt: skip
 
 

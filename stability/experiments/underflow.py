@@ -17,7 +17,7 @@ from stability.claims import Claim
 from stability.errors import check_choice, check_each, check_range
 from stability.experiment import Context, Experiment, Figure
 from stability.kernels import underflow as kernel
-from stability.kernels.products import round_to
+from stability.kernels.products import stored
 from stability.table import concat, mean_rows, rows, select
 from stability.theory import meanfield, width_correction
 from stability.theory import underflow as theory
@@ -25,9 +25,6 @@ from stability.theory.floating_point import FORMATS, stall
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-COMPUTE = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float32,
-           "bfloat16": torch.float32}  # fmt: skip
-"""What networks are computed in, each result rounded to the format."""
 MOST_FACTORS = 30_000
 """Whose logarithms, of mean -1, float16 sums: it ends at 65504."""
 MOST_PRODUCTS = 30_000
@@ -74,7 +71,7 @@ class Underflow(Experiment):
     def memory(self) -> int:
         """One layer of all networks and their states; the random factors."""
         width = max(self.width)
-        nets = self.networks * (3 * width**2 + 1000 * width)
+        nets = self.networks * (3 * width**2 + 1500 * width)
         return 2**24 + 8 * (nets + 4 * self.products + 64 * max(self.factors))
 
     def run(self, context: Context) -> pd.DataFrame:
@@ -158,21 +155,19 @@ class Underflow(Experiment):
         told = theory.vanishing_depth(norms, width, entry)
         depth = math.ceil(told) + SPARE
 
-        def stored(x: Tensor) -> Tensor:
-            return round_to(x.to(COMPUTE[name]), dtype)
-
         def weights(layer: int) -> Tensor:
             source = context.generator("sigmoid", width, self.networks, layer)
             shape = (self.networks, width, width)
             unit = torch.randn(shape, generator=source, device=context.device)
-            return stored(unit * (sigma / math.sqrt(width)))
+            return stored(unit * (sigma / math.sqrt(width)), dtype)
 
         source = context.generator("sigmoid ends", width, self.networks)
         ends = torch.randn(
             (2, self.networks, width, 1), generator=source, device=context.device
         ).double()
         top = ends[1] / torch.linalg.vector_norm(ends[1], dim=1, keepdim=True)
-        found = kernel.vanishing(weights, depth, stored(ends[0]), stored(top), dtype)
+        start, end = stored(ends[0], dtype), stored(top, dtype)
+        found = kernel.vanishing(weights, depth, start, end, dtype)
         rate = float(norms[-1] - norms[-2])
         return mean_rows("network_depth", _array(found), told, dtype=name, sigma_w=sigma,
                          width=width, rate=math.exp(rate))  # fmt: skip
@@ -237,7 +232,11 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
     nets = select(table, "network_depth")
     step = 1 / np.abs(np.log(nets["rate"].to_numpy(float)))
     rests = select(table, "rest_in_subnormals")
-    rests = rests[rests["predicted"] > 0]
+    rests = rests[rests["predicted"] > 0].sort_values("predicted", ascending=False)
+    chains = select(table, "chain_depth")
+    longest = chains.loc[chains["measured"].idxmax()]
+    earlier = select(table, "chain_before_quarter", dtype=longest["dtype"])["measured"].iloc[0]
+    quarter = longest["measured"] + earlier
     made = [
         claims.bounded(
             "product_depth",
@@ -248,45 +247,51 @@ def _claims(table: pd.DataFrame) -> list[Claim]:
         ),
         claims.statistical(
             "uniform_depth",
-            "Of factors uniform on (0, 1), -ln(smallest subnormal) + 1.9635 make a product 0 on "
-            "average, 1.9635 = gamma + 2 ln 2; 1 - ln(smallest normal) where subnormals are "
-            "flushed. Within u a factor, for the roundings of normal numbers.",
+            "A product of random factors, uniform on (0, 1), is 0 after -ln(smallest subnormal) + "
+            "1.9635 of them on average, 1.9635 = Euler's gamma + 2 ln 2; where subnormals are "
+            "flushed, after 1 - ln(smallest normal). Allowed beside sampling: u for each factor, "
+            "for the roundings of normal numbers.",
             "Sums of exponential variables; the chain k -> round(k U)", uniform,
-            resolution=np.inf, bias=uniform["predicted"].to_numpy(float) * u,
+            resolution=uniform["predicted"].to_numpy(float) / 2,
+            bias=uniform["predicted"].to_numpy(float) * u,
         ),
         claims.bounded(
             "log_space",
-            "The sum of the factors' logarithms errs by at most gamma_(N + 1) of itself, in half "
-            "formats 3 u and gamma_N of float32, whatever the number of factors.",
+            "The sum of the logarithms of N factors never underflows: it errs by at most "
+            "gamma_(N + 1) = (N + 1) u / (1 - (N + 1) u) times its size, in half formats by 3 u "
+            "plus gamma_N of float32.",
             "Higham 2002, lemma 3.1; the exact product in integers", sums,
             allowed=sums["bound"].to_numpy(float),
         ),
         claims.bounded(
             "iterated_sigmoid",
-            "A chain of sigmoids comes to rest at .659, where the slope is .2247: its gradient is "
-            "0 where that slope's product is, earlier than 0.25^L. Within one layer, for the "
-            "roundings of subnormal numbers.",
-            "x = sigmoid(x)", select(table, "chain_depth"), allowed=1.0,
+            "Layers of x <- sigmoid(x) come to rest at x = 0.659, where the slope is 0.2247, not "
+            f"1/4. In {longest['dtype']} the gradient is exactly 0 after {longest['measured']:.0f} "
+            f"layers, where 0.25^L is 0 after {quarter:.0f}. Allowed: one layer, for the roundings "
+            "of subnormal numbers.",
+            "x = sigmoid(x)", chains.sort_values("measured", ascending=False), allowed=1.0,
             folk="The gradient of a chain of sigmoids falls as 0.25^L.",
         ),
         claims.statistical(
             "network",
-            "The gradient of a sigmoid network is exactly 0 where the mean-field norm, to first "
-            "order in 1 / width, leaves the largest of its entries one subnormal. Within ln 2 over "
-            "the rate a layer, for what is lost between half a subnormal and two, half a layer for "
-            "counting, and depth / width^2 over the rate for the next order.",
-            "Schoenholz et al. 2017; Roberts, Yaida & Hanin 2022", nets, resolution=np.inf,
+            "The gradient of a deep sigmoid network is exactly 0 where mean-field theory, to first "
+            "order in 1 / width, has its largest entry fall below the smallest subnormal. Allowed "
+            "beside sampling, with r the decay of ln |gradient| a layer: (ln 2) / r, as entries "
+            "are lost between half a subnormal and two; half a layer, as layers are whole; and "
+            "depth / (width^2 r), for the next order.",
+            "Schoenholz et al. 2017; Roberts, Yaida & Hanin 2022", nets,
+            resolution=nets["predicted"].to_numpy(float) / 2,
             bias=math.log(2) * step + 0.5
             + step * nets["predicted"].to_numpy(float) / nets["width"].to_numpy(float) ** 2,
-            folk="A sigmoid's gradient shrinks by a quarter a layer.",
         ),
     ]  # fmt: skip
     if not rests.empty:
         made.append(
             claims.bounded(
                 "rest",
-                "Where p is above 1/2 the product never is 0: k subnormals times p round to k "
-                "while k (1 - p) is below 1/2, and it stays there for ever.",
+                "Where p is above 1/2 and subnormals are kept, p^k is never 0: it comes to rest at "
+                "j times the smallest subnormal, as j p rounds to j once j (1 - p) is below 1/2. "
+                "Measured: j.",
                 "IEEE 754-2019, round to nearest even", rests,
                 allowed=0.0, folk="A long enough product of probabilities underflows to 0.",
             )
@@ -332,9 +337,9 @@ def _draw_products(table: pd.DataFrame) -> Figure:
     return Figure(
         "products",
         "Left: factors after which a product of equal probabilities is exactly 0; hollow: with "
-        "subnormals flushed; marks missing on the right never get there. Middle: share of products "
-        "of random factors that are 0; lines: predicted. Right: errors of the sum of logarithms; "
-        "dotted: their bounds.",
+        "subnormals flushed; where no filled mark is drawn the product is never 0. Middle: share "
+        "of products of random factors that are 0. Right: error of the sum of logarithms in "
+        "absolute terms; dotted: its bound. Lines: predicted.",
         f"{never} of {len(depths)} products of equal factors never reach 0, all at p above 1/2.",
         figure,
     )
@@ -344,17 +349,18 @@ def _draw_gradients(table: pd.DataFrame) -> Figure:
     """Measured against predicted layers at which a gradient is exactly 0."""
     from stability.plotting import MARKERS, PALETTE, canvas
 
-    figure, axes = canvas(1, height=3.6)
+    figure, axes = canvas(height=3.6)
     ax = axes[0, 0]
     nets = select(table, "network_depth")
     nets = nets[nets["width"] == nets["width"].max()]
     names = list(dict.fromkeys(nets["dtype"]))
     place = np.arange(len(names))
     quarter = [theory.product_depth(0.25, FORMATS[name]) for name in names]
-    ax.bar(place, quarter, width=0.8, color=PALETTE[7], alpha=0.25, label="0.25^L")
-    chain = select(table, "chain_depth").set_index("dtype")["measured"]
-    ax.plot(place - 0.3, [chain[name] for name in names], MARKERS[0], color=PALETTE[0],
-            label="x <- sigmoid(x)")  # fmt: skip
+    ax.hlines(quarter, place - 0.45, place + 0.45, color=PALETTE[7], lw=3, alpha=0.6,
+              label="0.25^L")  # fmt: skip
+    chain = select(table, "chain_depth").set_index("dtype").loc[names]
+    ax.plot(place - 0.3, chain["measured"], MARKERS[0], color=PALETTE[0], label="x <- sigmoid(x)")
+    ax.plot(place - 0.3, chain["predicted"], "_", color=PALETTE[0], ms=16)
     groups = list(nets.groupby("sigma_w", sort=True))
     for i, (sigma, part) in enumerate(groups):
         shift = -0.1 + 0.4 * i / max(len(groups) - 1, 1)
@@ -371,7 +377,7 @@ def _draw_gradients(table: pd.DataFrame) -> Figure:
     return Figure(
         "gradients",
         "Layers from the top at which a gradient stored in each format is exactly 0: marks "
-        "measured, dashes predicted. Bars: a quarter a layer.",
+        "measured, with two standard errors; dashes predicted. Grey: if each layer took a quarter.",
         f"The earliest: {least['measured']:.1f} layers in {least['dtype']} at sigma_w "
         f"{least['sigma_w']:g}, predicted {least['predicted']:.1f}.",
         figure,

@@ -35,6 +35,11 @@ def round_to(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype).to(x.dtype)
 
 
+def stored(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Real ``x`` rounded to ``dtype``, in the dtype to compute in: float32 for half formats."""
+    return round_to(x.to(torch.float32 if dtype.itemsize < 4 else dtype), dtype)
+
+
 def identity(samples: int, n: int, like: Tensor) -> Tensor:
     """(samples, n, n) unit matrices with the dtype and device of ``like``."""
     unit = torch.eye(n, dtype=like.dtype, device=like.device)

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
-from stability.arguments import Array, fraction, nonnegative, positive, positives, whole, wholes
+from stability.arguments import Array, fraction, nonnegative, positive, whole, wholes
 from stability.theory.floating_point import gamma
 from stability.theory.nonlinearity import Nonlinearity
+from stability.theory.rounding_errors import rounding_error
 
 Order = int | tuple["Order", "Order"]
 """How a chain is multiplied: a factor's index, or the pair of orders that are multiplied last."""
@@ -61,28 +61,12 @@ def stack_bound(
     return total
 
 
-def rounding_moment(std: ArrayLike) -> Array:
-    """E (fl(y) - y)^2 / u^2 for y ~ N(0, std^2), of std's shape.
-
-    sum_k 4^k P(2^k <= |y| < 2^(k+1)) / 3: an error is uniform within half a step, u 2^k, to leading
-    order in u; short of underflow.  Over std^2 it swings by 0.5 % about 1 / (8 ln 2), its value for
-    log-uniform mantissas.
-    Raises ValueError unless std is finite and positive.
-    """
-    scale = positives("std", std)
-    octave = np.floor(np.log2(scale))[..., None] + np.arange(-30.0, 6.0)
-    below = special.erf(np.exp2(octave) / scale[..., None] / math.sqrt(2))
-    above = special.erf(np.exp2(octave + 1) / scale[..., None] / math.sqrt(2))
-    moment: Array = np.sum(4.0**octave * (above - below), axis=-1) / 3
-    return moment[()]
-
-
 def stored_stack_error(depth: int, start: float, bias: float) -> float:
     """E |y^ - y|^2 / (u^2 sum_l E |y_l|^2) after L isometries y <- W y + b with rounded outputs.
 
     x ~ N(0, start^2) and b ~ N(0, bias^2), independent: y_l ~ N(0, start^2 + l bias^2) with Haar
-    W_l, which keep the errors' size, so that those of all layers add: the mean of
-    ``rounding_moment`` over that of the squares, about 1 / (8 ln 2).  Neglects O(u) and the sums'
+    W_l, which keep the errors' size, so that those of all layers add: the mean square of
+    ``rounding_error`` over that of the signals, about 1 / (8 ln 2).  Neglects O(u) and the sums'
     own errors.  Raises ValueError unless depth is whole and at least 1, start finite and positive,
     bias finite and not negative.
     """
@@ -90,7 +74,7 @@ def stored_stack_error(depth: int, start: float, bias: float) -> float:
     nonnegative("bias", bias)
     positive("start", start)
     q = start**2 + np.arange(1, depth + 1) * bias**2
-    return float(np.sum(rounding_moment(np.sqrt(q))) / np.sum(q))
+    return float(np.sum(rounding_error(0.0, np.sqrt(q)) ** 2) / np.sum(q))
 
 
 class AffineFit(NamedTuple):
@@ -183,10 +167,26 @@ def vector_first(sizes: Sequence[int]) -> Plan:
     return Plan(order, chain_flops(sizes, order))
 
 
+def collapse_cost(width: ArrayLike, depth: ArrayLike, batch: ArrayLike) -> Array:
+    """Operations of W_L ... W_1 x, the matrices first, over those of layer by layer.
+
+    (n (L - 1) + B) / (L B) for L square layers of ``width`` n and B columns: 1 at B = n.
+    Raises ValueError unless the sizes are integers, at least 1.
+    """
+    sizes = {"width": width, "depth": depth, "batch": batch}
+    for name, size in sizes.items():
+        for value in np.ravel(size):
+            whole(name, value)
+    n, layers, columns = (np.asarray(size, dtype=np.float64) for size in sizes.values())
+    ratio: Array = (n * (layers - 1) + columns) / (layers * columns)
+    return ratio[()]
+
+
 def best_order(sizes: Sequence[int]) -> Plan:
     """The order with the fewest operations, by dynamic programming over sub-chains.
 
-    Cormen et al., Introduction to Algorithms, sec. 14.2; O(k^3).  Raises as ``chain_flops``.
+    Cormen et al. 2022, Introduction to Algorithms, 4th ed., sec. 14.2; O(k^3).
+    Raises as ``chain_flops``.
     """
     n = _sizes(sizes)
     plans: dict[tuple[int, int], Plan] = {(i, i + 1): Plan(i, 0) for i in range(len(n) - 1)}

@@ -17,7 +17,7 @@ from stability.table import select
 SMALL = AffineCollapse(
     depth=[2, 7], width=[12], dtype=["float64", "float32", "float16", "bfloat16"],
     init=["orthogonal", "lecun"], activation=["relu", "tanh", "linear"], scale=[0.5, 2.0],
-    replicates=8,
+    replicates=16,
 )  # fmt: skip
 
 
@@ -108,6 +108,12 @@ def test_the_product_does_not_depend_on_the_order() -> None:
     second = kernel.multiply([a, b, c], (0, (1, 2)))
     torch.testing.assert_close(first, second)
     torch.testing.assert_close(first, a @ b @ c)
+
+
+def test_too_few_draws_leave_statistics_undetermined() -> None:
+    found = verdicts(AffineCollapse(replicates=2).run(Context(0)))
+    open_ones = {name for name, verdict in found.items() if verdict == "undetermined"}
+    assert open_ones == {"stored_error", "one_nonlinearity"}
 
 
 def test_widths_below_the_narrow_layer_have_no_noise_rows() -> None:

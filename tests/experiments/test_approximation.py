@@ -15,7 +15,7 @@ from stability.table import select
 
 SMALL = Approximation(
     n=[8, 16, 32], target=["sine", "wave", "root"], steepness=[2.0, 32.0], dimension=[1, 20],
-    averages=64, steps=20,
+    averages=128, steps=20,
 )  # fmt: skip
 ONE = replace(SMALL, n=[8, 16], target=["sine"], steepness=[4.0], dimension=[2])
 
@@ -61,6 +61,14 @@ def test_a_network_below_the_best_pieces_is_caught(table: pd.DataFrame) -> None:
     wrong = table.copy()
     wrong["least"] = wrong["least"] / 1e6
     assert verdicts(wrong)["trained"] == "fails"
+
+
+def test_networks_that_train_are_told_by_the_share_that_the_best_pieces_have(
+    table: pd.DataFrame,
+) -> None:
+    claim = next(one for one in Approximation.claims(table) if one.name == "trained")
+    assert 0 < claim.measured < 1
+    assert claim.allowed == 1
 
 
 def test_bent_units_are_no_splines(monkeypatch: pytest.MonkeyPatch) -> None:

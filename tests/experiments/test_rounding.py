@@ -106,3 +106,8 @@ def test_the_answer_and_figures_without_half_precision() -> None:
 def test_one_belief_is_corrected(measured: pd.DataFrame) -> None:
     told = [claim.name for claim in Rounding.claims(measured) if claim.folk]
     assert told == ["dot_wide"]
+
+
+def test_the_memory_estimate_covers_the_wide_matrices_of_the_bounds() -> None:
+    """Matrices of order 4 width, in the format and in float64."""
+    assert Rounding(width=128, depth=[256]).memory() > 256 * 512**2 * (4 + 4 + 8)

@@ -21,8 +21,8 @@ SMALL = Symmetry([3, 19], ["sgd", "adam"], [0.0, 0.25], steps=100)
 TINY = Symmetry([3], ["sgd"], [0.0], steps=25)
 NAMES = [
     "equal_fractions", "equal_ordered_float32", "rank_one", "rounding_bound", "growth",
-    "last_place", "hessian", "saddle", "dropout_rank", "zero_gradient", "noise_move", "from_zero",
-    "same_function", "equivalent_networks",
+    "last_place", "hessian", "saddle", "dropout_rank", "zero_gradient", "noise_move", "zero_moves",
+    "from_zero", "same_function", "equivalent_networks",
 ]  # fmt: skip
 
 
@@ -61,6 +61,7 @@ def test_every_claim_holds_on_other_data_and_under_momentum(seed: int) -> None:
         ("dropout_rank", "rank", -1.0, {"dropout": 0.25}),
         ("zero_gradient", "noise_gradient", 1e-4, {"arithmetic": "matmul_float32"}),
         ("noise_move", "noise_largest_move", 1e-3, {"arithmetic": "ordered_float32"}),
+        ("zero_moves", "noise_largest_move", 1e-3, {}),
         ("noise_move", "noise_deviation", 1e-9, {"arithmetic": "matmul_float64"}),
         ("from_zero", "from_zero", 1e-45, {}),
         ("same_function", "output_gap", 1e-30, {"transformation": "signs"}),

@@ -20,6 +20,7 @@ from stability.kernels.products import (
     multiply,
     positive_qr,
     round_to,
+    stored,
 )
 
 SAMPLES = 3
@@ -48,6 +49,14 @@ DEVICES = [
         "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
     ),
 ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_halves_are_stored_in_float32(dtype: torch.dtype) -> None:
+    x = torch.tensor([1.0, 1 / 3, -1e-6, 3e5], dtype=torch.float64)
+    held = stored(x, dtype)
+    assert held.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert torch.equal(held.double(), x.to(dtype).double())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])

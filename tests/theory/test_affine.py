@@ -1,5 +1,6 @@
 """Stacks of affine layers against rationals, mpmath, brute force and published examples."""
 
+import itertools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -81,20 +82,6 @@ def test_a_larger_error_breaks_the_bound() -> None:
     assert np.linalg.norm(states[-1] - exact) > single
 
 
-def test_the_rounding_of_gaussians() -> None:
-    for name, std in (("bfloat16", 1.0), ("bfloat16", 0.7), ("float16", 3.0)):
-        y = std * np.random.default_rng(5).standard_normal(400_000)
-        u = FORMATS[name].unit_roundoff
-        squares = ((round_to(y, FORMATS[name]) - y) / u) ** 2
-        told = float(affine.rounding_moment(std))
-        # Five standard errors, for 6e-7 of false alarm, and u.
-        assert abs(squares.mean() / told - 1) < 5 * squares.std() / told / math.sqrt(y.size) + u
-    octave = affine.rounding_moment(2 ** np.linspace(0, 1, 64, endpoint=False))
-    ratio = octave / 4 ** np.linspace(0, 1, 64, endpoint=False) * 8 * math.log(2)
-    assert np.mean(ratio) == pytest.approx(1, abs=1e-12)
-    assert 0.004 < np.max(np.abs(ratio - 1)) < 0.005
-
-
 def test_stored_stacks_without_biases_are_those_of_benford() -> None:
     plain = [affine.stored_stack_error(depth, 1.0, 0.0) for depth in (1, 7, 30)]
     assert plain == pytest.approx([plain[0]] * 3, rel=1e-14)
@@ -153,8 +140,6 @@ def test_the_textbook_chain() -> None:
     [
         (lambda: affine.stack_bound([np.eye(2)], [], [np.eye(2)] * 2, SINGLE), "1 weights, 0"),
         (lambda: affine.stack_bound([], [], [np.eye(2)], SINGLE), "0 weights"),
-        (lambda: affine.rounding_moment(0.0), "std=0.0"),
-        (lambda: affine.rounding_moment([1.0, math.nan]), "std="),
         (lambda: affine.stored_stack_error(0, 1.0, 0.0), "depth=0"),
         (lambda: affine.stored_stack_error(1, 0.0, 0.0), "start=0.0"),
         (lambda: affine.stored_stack_error(1, 1.0, -1.0), "bias=-1.0"),
@@ -202,25 +187,16 @@ def bound_error() -> float:
         return float(worst)
 
 
-def rounding_error() -> float:
-    """Each binade's integral of half a step squared over 3, by quadrature of the density."""
-    with mp.workdps(30):
-        worst = mp.mpf(0)
-        for std in (0.3, 1.0, 1.7):
-            total = mp.mpf(0)
-            for k in range(-40, 6):
-                low = mp.mpf(2) ** k
-                mass = 2 * mp.quad(lambda y, s=std: mp.npdf(y, 0, s), [low, 2 * low])
-                total += mass * low**2 / 3
-            worst = max(worst, abs(float(affine.rounding_moment(std)) / total - 1))
-        return float(worst)
-
-
 def stored_error() -> float:
-    """By the moments of each layer, summed one by one."""
+    """Layer by layer, each binade's integral of half a step squared over 3, by quadrature."""
     q = [0.25 + layer * 0.09 for layer in range(1, 6)]
-    moments = [float(affine.rounding_moment(math.sqrt(value))) for value in q]
-    return abs(affine.stored_stack_error(5, 0.5, 0.3) / (sum(moments) / sum(q)) - 1)
+    with mp.workdps(30):
+        moments = mp.mpf(0)
+        for value, k in itertools.product(q, range(-40, 6)):
+            low, std = mp.mpf(2) ** k, mp.sqrt(value)
+            mass = 2 * mp.quad(lambda y, s=std: mp.npdf(y, 0, s), [low, 2 * low])
+            moments += mass * low**2 / 3
+        return float(abs(affine.stored_stack_error(5, 0.5, 0.3) / (moments / sum(q)) - 1))
 
 
 def affine_error() -> float:
@@ -269,19 +245,35 @@ def plan_error() -> float:
 
 
 HIGHAM = "Higham 2002, sec. 3.3"
+
+
+def cost_error() -> float:
+    cells = [(n, depth, b) for n in (1, 5, 64) for depth in (1, 2, 9) for b in (1, 7, 300)]
+    chains = [[n] * (depth + 1) + [b] for n, depth, b in cells]
+    told = [affine.collapse_cost(*cell) for cell in cells]
+    ratios = [affine.matrix_first(c).flops / affine.vector_first(c).flops for c in chains]
+    return max(abs(float(a) / b - 1) for a, b in zip(told, ratios, strict=True))
+
+
+@pytest.mark.parametrize("sizes", [(0, 2, 1), (4, [2, 0], 1), (4, 2, [1.5]), (4, math.inf, 1)])
+def test_costs_of_nothing_are_refused(sizes: Any) -> None:
+    with pytest.raises(ValueError, match="must be a whole number, at least 1"):
+        affine.collapse_cost(*sizes)
+
+
 ACCURACY = [
     Case("affine.stack_bound", "error bound of a stack of affine layers", HIGHAM,
          "4 layers of 3 units, bf16 over fp32", "mpmath", 1e-12, bound_error),
-    Case("affine.rounding_moment", "mean square of a Gaussian's rounding error", "derived",
-         "std 0.3 to 1.7", "mpmath", 1e-13, rounding_error),
     Case("affine.stored_stack_error", "squared error of stored isometries", "derived",
-         "5 layers with biases", "moments layer by layer", 1e-14, stored_error),
+         "5 layers with biases", "mpmath, layer by layer", 1e-13, stored_error),
     Case("affine.best_affine", "best affine map of a Gaussian's activation", "Stein 1981",
          "tanh, q 0.01 to 9", "mpmath", 1e-10, affine_error),
     Case("affine.best_order", "least operations of a chain", "Cormen et al., sec. 14.2",
          "40 chains of up to 8 factors", "all orders", 0.0, order_error),
     Case("affine.chain_flops", "operations of a chain", "2 m k n a product",
          "square stacks", "closed forms", 0.0, plan_error),
+    Case("affine.collapse_cost", "cost of a stack multiplied out", "2 m k n a product",
+         "square stacks", "operations counted", 4e-16, cost_error),
     Case("affine.matrix_first", "operations, matrices first", "2 m k n a product",
          "square stacks", "closed forms", 0.0, plan_error),
     Case("affine.vector_first", "operations, layer by layer", "2 m k n a product",
