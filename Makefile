@@ -11,7 +11,7 @@ report: .venv/ready
 	$(BIN)/stability suite=default
 
 test: lint types
-	$(BIN)/pytest --numprocesses logical
+	$(BIN)/pytest --numprocesses logical --dist worksteal
 
 lint: .venv/ready
 	$(BIN)/ruff check
