@@ -69,6 +69,8 @@ class _Runs:
         chosen = sorted(runs, key=lambda key: order.index(runs[key].forward))
         own = [runs[key] for key in chosen]
         self.of = [chosen.index(key) for key in keys]
+        self.first = [keys.index(key) for key in chosen]
+        self.further = [cell for cell in range(len(keys)) if cell not in self.first]
         self.count = len(own)
         std = _vector([cell.weight_std for cell in own], like)
         self.log2_std = std.log2()
@@ -235,7 +237,10 @@ def _backward(
     exponents = norms_h.new_zeros((depths[0] + 1, *shape))
     steps = _vector(range(depths[0]), delta).to(delta.dtype)[:, None, None]
     moved = steps * runs.log2_ratio_C.to(delta.dtype)
-    of = torch.tensor(runs.of, device=delta.device)
+    first, further, shared = (
+        torch.tensor(cells, dtype=torch.int64, device=delta.device)
+        for cells in (runs.first, runs.further, [runs.of[cell] for cell in runs.further])
+    )
     active = 0
     for layer in range(depths[0], 0, -1):
         if layer in tops:
@@ -246,8 +251,13 @@ def _backward(
         exponent = exponents[layer, :active]
         torch.linalg.vector_norm(g, dim=(-2, -1), out=norms_h[at, :active])
         above = torch.stack([moved[depth - layer] for depth in depths[:active]])
-        single = _single(g, exponent, above, of, out=d)
-        torch.linalg.vector_norm(single, dim=(-2, -1), out=plain[at, :active])
+        # One cell of each run, in place; then the cells that share a run with those.
+        told = plain[at, :active]
+        told.index_copy_(-1, first, _plain_norm(g, exponent, above[..., first], out=d))
+        if runs.further:
+            copies, steps_up = g.index_select(2, shared), exponent.index_select(2, shared)
+            again = _plain_norm(copies, steps_up, above[..., further], out=copies)
+            told.index_copy_(-1, further, again)
         torch.mul(g, passed.slope_LSRBN[at], out=d)
         largest = torch.abs(d, out=g).flatten(-2).amax(-1)
         step = largest.clamp_(*_range(d)).log2_().add_(runs.log2_std_like).round_()
@@ -282,18 +292,16 @@ def _backward(
     }
 
 
-def _single(
-    gradient: Tensor, exponent: Tensor, moved_D1C: Tensor, of: Tensor, out: Tensor
-) -> Tensor:
-    """gradient * 2^(exponent + moved) in float32, (D, S, C, B, N)."""
-    if len(of) > exponent.shape[-1]:
-        gradient, exponent = gradient.index_select(2, of), exponent.index_select(2, of)
-        out = gradient
+def _plain_norm(gradient: Tensor, exponent: Tensor, moved_D1R: Tensor, out: Tensor) -> Tensor:
+    """The norms of gradient * 2^(exponent + moved) in float32, (D, S, R)."""
     # The squares of what lies beyond the normal range are 0 or inf there.
-    scale = torch.exp2((exponent + moved_D1C).clamp_(-126, 127))[..., None, None]
+    scale = torch.exp2((exponent + moved_D1R).clamp_(-126, 127))[..., None, None]
     if gradient.dtype == torch.float32:
-        return torch.mul(gradient, scale, out=out)
-    return gradient.float() * scale.float()
+        single = torch.mul(gradient, scale, out=out)
+    else:
+        single = gradient.float() * scale.float()
+    norms: Tensor = torch.linalg.vector_norm(single, dim=(-2, -1))
+    return norms
 
 
 def _normalise(x: Tensor, work: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from stability.catalogue.initializations import INITIALIZATIONS
 from stability.kernels.signal import Cell, Gradients, Signals, Workspace, propagate
 
 BATCH = 64
-CASES = [(16, (200,), 8), (64, (10, 50, 100), 8), (256, (10, 50, 100), 2)]
+CASES = [(16, (200,), 8), (64, (10, 50, 100), 10), (256, (10, 50, 100), 2)]
 GRID = [(activation, init) for activation in peers.ACTIVATIONS for init in peers.INITS]
 Found = tuple[Signals, dict[int, Gradients]]
 
