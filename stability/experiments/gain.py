@@ -242,19 +242,20 @@ def _cell_rows(draw: Draw, cell: dict[str, Any]) -> Iterator[pd.DataFrame]:
     with np.errstate(over="ignore"):
         yield mean_rows("rms", np.exp(draw.signal[:, 1:] / 2), np.sqrt(v), **cell, layer=layer,
                         fixed=fixed, shift=shift, room=room)  # fmt: skip
+    growth = np.exp(meanfield.gradient_rate(log_chi[middle:]))
     slopes = (draw.gradient[:, middle - 1] - draw.gradient[:, -1]) / (2 * (depth - middle))
-    yield mean_rows("gradient_growth", np.exp(slopes), np.exp(log_chi[middle:].mean() / 2), **cell,
+    yield mean_rows("gradient_growth", np.exp(slopes), growth, **cell,
                     fixed=math.sqrt(float(settled.chi)), shift=up_shift, room=up_room)  # fmt: skip
     decade = 2 * math.log(10)
     down = (draw.delta - draw.delta[:, -1:]) / decade
     weight = (draw.delta + draw.signal[:, :-1]) / decade
-    chain = np.concatenate([np.cumsum(log_chi[:-1][::-1])[::-1], [0.0]]) / decade
+    chain = meanfield.log_gradients(log_chi[:-1]) / decade
     below = np.log10(np.concatenate([[1 / sigma], np.sqrt(v[:-1])]))
     if cell["activation"] == "linear":
         profile = theory.linear_profile(depth, sigma).weight
         flat = (profile - profile[-1]) / decade
     else:
-        flat = chain + below - (chain + below)[-1]
+        flat = theory.weight_profile(chain, below)
     yield mean_rows("log10_gradient", down, chain, **cell, layer=layer)
     yield mean_rows("log10_weight_gradient", weight - weight[:, -1:], flat, **cell, layer=layer)
 

@@ -206,11 +206,9 @@ class GradientFlow(Experiment):
                 similar = meanfield.correlations(depth, q1, c1, entry, gain, sigma_b)
                 with np.errstate(divide="ignore"):
                     steps = np.log10(chis)
-                above = np.concatenate([np.cumsum(steps[:0:-1])[::-1], [0.0]])
-                slope = steps[1:].mean() / 2 if depth > 1 else np.nan
-                with np.errstate(divide="ignore"):
-                    before = np.concatenate([[1.0], following[:-1]])
-                    dw = above + steps - 2 * math.log10(gain) + np.log10(width * before)
+                above = meanfield.log_gradients(steps[1:])
+                slope = meanfield.gradient_rate(steps[1:]) if depth > 1 else np.nan
+                dw = meanfield.log10_weight_gradients(q, entry, gain, width)
                 part = next(k for k, one in enumerate(passes[0]) if c in one.cells)
                 own = [each[part] for each in passes]
                 position = own[0].cells.index(c)

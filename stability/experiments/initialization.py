@@ -22,21 +22,11 @@ from stability.experiment import Context, Experiment, Figure
 from stability.kernels.robust import log2_norm, rescale
 from stability.kernels.training import cross_entropy, preactivations, train
 from stability.table import concat, mean_rows, select
-from stability.theory.finite_width import (
-    dead_probability,
-    log_normal_coefficient,
-    relu_log_norm,
-)
+from stability.theory import initialization as theory
+from stability.theory.finite_width import dead_probability, log_normal_coefficient
 from stability.theory.floating_point import FORMATS
-from stability.theory.initialization import (
-    backward_gain,
-    forward_gain,
-    layer_log_gradient,
-    orthogonal_backward_gain,
-    orthogonal_forward_gain,
-)
 from stability.theory.loss import bias_loss, random_loss
-from stability.theory.meanfield import variance_map, variances
+from stability.theory.meanfield import variance_behind
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -54,43 +44,32 @@ FASTEST = 0.2  # learning rate up to which nets that can learn are claimed to
 TRAINED = 5.0  # steps times learning rate after which a net that can learn should have
 HOMOGENEOUS = ("linear", "relu", "leaky_relu")
 """Activations with phi(s z) = s phi(z) for s > 0: rescaling the signal leaves the slopes."""
-FLAT = 1e12  # variance beyond which an activation's moments have reached their limit
 QUANTILES = 16  # of the inputs' squared norms, over which the predicted initial loss is averaged
 
 
 def layer_gains(init: Scheme, fan_in: int, fan_out: int, sigma: float) -> tuple[float, float]:
     """The predicted (forward, backward) factors of the mean square in a linear layer."""
     if init.law == "orthogonal":
-        forward = orthogonal_forward_gain(fan_in, fan_out)
-        return sigma**2 * forward, sigma**2 * orthogonal_backward_gain(fan_in, fan_out)
+        forward = theory.orthogonal_forward_gain(fan_in, fan_out)
+        return sigma**2 * forward, sigma**2 * theory.orthogonal_backward_gain(fan_in, fan_out)
     variance = (sigma * init.std(fan_in, fan_out)) ** 2
-    return forward_gain(fan_in, variance), backward_gain(fan_out, variance)
+    return theory.forward_gain(fan_in, variance), theory.backward_gain(fan_out, variance)
 
 
 def gradient_decades(
     init: Scheme, activation: Activation, sigma: float, width: int, depth: int
 ) -> float:
-    """E log10(|dL/dh^1| / |dL/dh^L|) in layers of equal width, for an input of mean square 1.
-
-    The sum of ``layer_log_gradient`` along the mean-field variances; for a ReLU layer of Gaussian
-    weights the exact mean of its forward pass, whose law the backward pass shares up to O(1/n^2).
-    nan where the first order won't do, or the signal nears the ends of float32's range (a vanishing
-    one only if phi has its kink at 0).
-    """
-    scale = sigma * init.std(width, width) * math.sqrt(width)
-    first = min(scale**2, FLAT)
-    q = variances(depth, first, activation, scale)[1:]
-    single = FORMATS["float32"]
-    lost = 0.0 in activation.kinks and q.min() < single.smallest_normal
-    if activation.name not in HOMOGENEOUS and (lost or q.max() > single.max):
-        return math.nan
-    q = np.clip(q, 1 / FLAT**20, FLAT)
-    orthogonal = init.law == "orthogonal"
-    if activation.name == "relu" and not orthogonal:
-        logs = np.full_like(q, relu_log_norm(width, scale).mean)
-    else:
-        logs = layer_log_gradient(q, activation, scale, width, orthogonal=orthogonal)
-    return float(logs.sum() / (2 * math.log(10)))
+    """The predicted decades from the last layer's gradient to the first one's, in float32."""
+    return theory.gradient_decades(
+        depth,
+        activation,
+        sigma * init.std(width, width) * math.sqrt(width),
+        width,
+        FORMATS["float32"],
+        orthogonal=init.law == "orthogonal",
+        homogeneous=activation.name in HOMOGENEOUS,
+        relu=activation.name == "relu",
+    )
 
 
 @dataclass(frozen=True)
@@ -680,8 +659,5 @@ def output_variance(
 
     Up to an orthogonal layer's factor fan_in std^2, which is the mean square's in the mean.
     """
-    q = (sigma * scheme.std(*fans[0])) ** 2 * norms
-    for fan_in, fan_out in fans[1:]:
-        gain = sigma * scheme.std(fan_in, fan_out) * math.sqrt(fan_in)
-        q = variance_map(np.minimum(q, FLAT), activation, gain)
-    return np.asarray(q)
+    gains = [sigma * scheme.std(*fan) * math.sqrt(fan[0]) for fan in fans[1:]]
+    return variance_behind((sigma * scheme.std(*fans[0])) ** 2 * norms, activation, gains)

@@ -24,7 +24,7 @@ from stability.theory import jacobian, width_correction
 WEIGHTS = ("gaussian", "orthogonal")
 EXACT = ("linear", "relu", "leaky_relu", "prelu")
 """Piecewise linear with one kink at 0: their finite-width moments are known exactly."""
-BINS, POINTS = 24, 6
+BINS = 24
 """Of the histogram up to 1.15 times the limiting law's end, and points of its density a bin."""
 BLOCK = 8
 """Networks drawn at once."""
@@ -70,12 +70,7 @@ def _histogram(activation: str, q: float, depth: int, weights: str) -> tuple[Any
     at = _theory(activation, q)
     law = (at.squares, at.masses, depth, weights, at.sigma_w)
     edges: Any = np.linspace(0, 1.15 * math.sqrt(jacobian.limit_edge(*law).end), BINS + 1)
-    if at.squares.size == 1 and weights == "orthogonal":
-        return edges, np.full(BINS, np.nan)
-    share = (np.arange(POINTS) + 0.5) / POINTS
-    s = edges[:-1, None] + np.diff(edges)[:, None] * share
-    density = 2 * s * jacobian.limit_density(s**2, *law)
-    return edges, density.mean(axis=1)
+    return edges, jacobian.binned_density(edges, *law)
 
 
 @dataclass(frozen=True)
@@ -328,12 +323,10 @@ def _cell_rows(squares: Any, cell: dict[str, Any], q: float) -> Iterator[pd.Data
     exact = jacobian.finite_moments(width, depth, at.mu, weights, at.sigma_w)
     first, neglected = 1.0, 0.0
     if name not in EXACT:
-        order = width_correction.gradient_correction(
-            depth, q, ACTIVATIONS[name], at.sigma_w, at.sigma_b
+        order = width_correction.gradient_ratio(
+            depth, q, ACTIVATIONS[name], at.sigma_w, width, at.sigma_b
         )
-        shift = (order.mean[0] + order.variance[0] / 2) / width
-        terms = (abs(order.mean[0]) + order.variance[0] / 2) / width
-        first, neglected = 1 + shift if weights == "gaussian" else np.nan, terms**2
+        first, neglected = order.value if weights == "gaussian" else np.nan, order.neglected
     m1, m2 = squares.mean(axis=1), (squares**2).mean(axis=1)
     yield mean_rows("first_moment", m1, first, **cell, neglected=neglected)
     yield mean_rows("second_moment", m2, exact.of_squares, **cell)

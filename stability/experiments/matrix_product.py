@@ -439,8 +439,7 @@ class MatrixProduct(Experiment):
         values = np.concatenate(smallest, axis=2)
         at = np.arange(1, factors + 1)
         exponent = float(theory.lyapunov_spectrum(n, 1.0, entry.complex)[-1])
-        half = 1.0 if entry.complex else 0.5
-        below = float(special.digamma(half * n) - special.digamma(half)) / 2
+        ends = theory.smallest_exponent(n, at, entry.complex)
         known = 1.0 if entry.excess is None else math.nan
         cell: dict[str, Any] = {"ensemble": entry.name, "n": n}
         with np.errstate(invalid="ignore"):
@@ -450,7 +449,7 @@ class MatrixProduct(Experiment):
             mean_rows("smallest_exponent", qr_rate, known * exponent, **cell, factors=at,
                       method="qr"),
             # A median: an SVD that returns 0 makes the mean -inf.
-            rows("smallest_exponent_median", others.T, known * (exponent - below / at), np.nan,
+            rows("smallest_exponent_median", others.T, known * ends, np.nan,
                  count, **cell, factors=at,
                  method=np.array([["graded"], ["svd_float32"], ["svd_float64"]])),
         ]  # fmt: skip

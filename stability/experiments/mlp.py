@@ -473,6 +473,8 @@ class _Follow:
             with np.errstate(all="ignore"):
                 limit = step_rounding(inputs, labels, arrays[0], self._rate, single.unit_roundoff)
                 stored = storage_rounding(np.concatenate([p.ravel() for p in arrays[1]]), single)
+            # The bound is on rounding: a step that overflows is none of it.
+            limit = limit if math.isfinite(stored) else math.nan
             self._bound += min(error, limit)
             self.errors[name].append((error / size, stored / size, limit / size))
         self.bounds.append(self._bound / size)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy import optimize, special
 from torch import Tensor
 
 from stability import claims
@@ -21,6 +20,7 @@ from stability.errors import check_choice, check_each, check_range
 from stability.experiment import Context, Experiment, Figure
 from stability.kernels.training import cross_entropy, preactivations, train
 from stability.table import concat, mean_rows, rows, select
+from stability.theory import mixtures
 from stability.theory.floating_point import (
     FORMATS,
     Format,
@@ -28,13 +28,10 @@ from stability.theory.floating_point import (
     sigmoid_underflow,
     tanh_saturation,
 )
-from stability.theory.loss import random_loss
-from stability.theory.meanfield import variance_map
 from stability.theory.saturation import (
-    share_beyond,
-    sigmoid_cdf,
+    sigmoid_slope,
     sigmoid_threshold,
-    tanh_cdf,
+    tanh_slope,
     tanh_threshold,
 )
 
@@ -43,19 +40,19 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 class Saturating(NamedTuple):
     """An activation that saturates: its range, largest slope, the slope below which a unit counts
-    as saturated, the |x| where that begins, and the law of phi(x) for x ~ N(mu, q)."""
+    as saturated, the |x| where that begins, and phi' in closed form."""
 
     low: float
     high: float
     slope: float
     eps: float
     threshold: float
-    cdf: Callable[[Array, float, float], Array]
+    derivative: Callable[[Array], Array]
 
 
 SATURATING = {
-    "sigmoid": Saturating(0.0, 1.0, 0.25, 0.01, sigmoid_threshold(0.01), sigmoid_cdf),
-    "tanh": Saturating(-1.0, 1.0, 1.0, 0.05, tanh_threshold(0.05), tanh_cdf),
+    "sigmoid": Saturating(0.0, 1.0, 0.25, 0.01, sigmoid_threshold(0.01), sigmoid_slope),
+    "tanh": Saturating(-1.0, 1.0, 1.0, 0.05, tanh_threshold(0.05), tanh_slope),
 }
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 LEVELS = (0.02, 0.25, 0.5, 0.75, 0.98)
@@ -67,8 +64,6 @@ CHECKPOINTS = (0.0, 0.03, 0.1, 0.3, 0.6, 1.0)
 GRID = np.arange(-8, 8.125, 0.25)
 NARROW = 8
 """The width below which nothing is claimed of shares: an expansion in 1 / width says nothing."""
-REACH = 10.0
-"""Standard deviations of a Gaussian beyond which float64 sees nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,7 @@ class Saturation(Experiment):
             (slope,) = torch.autograd.grad(value.sum(), x)
             where: dict[str, Any] = {"activation": name, "x": GRID, "dtype": self.dtype}
             yield rows("value", _array(value), ACTIVATIONS[name].phi(GRID), **where)
-            yield rows("slope", _array(slope), closed_slope(name, GRID), **where)
+            yield rows("slope", _array(slope), SATURATING[name].derivative(GRID), **where)
             largest = SATURATING[name].slope
             yield rows("largest_slope", _array(slope).max(), largest, activation=name)
 
@@ -217,12 +212,12 @@ class Saturation(Experiment):
                 yield mean_rows(
                     "activation_density",
                     np.stack([density(layer, name) for layer in z[:-1]], axis=1),
-                    [predicted_density(law, name) for law in laws[:-1]],
+                    [mixtures.activation_density(law, name, _edges(name)) for law in laws[:-1]],
                     **where, layer=np.arange(1, self.depth + 1)[:, None], bin=_centres(name),
                 )  # fmt: skip
             else:
                 losses = cross_entropy(z[-1], data.labels[data.test][:PROBES])
-                mean, bias = expected_loss(laws[-1], data.classes)
+                mean, bias = mixtures.expected_loss(laws[-1], data.classes)
                 bias += 4 * mean * torch.finfo(losses.dtype).eps
                 yield mean_rows("loss", _array(losses), mean, **where, bias=bias)
 
@@ -296,14 +291,6 @@ def _array(x: Tensor) -> Array:
     return values
 
 
-def closed_slope(name: str, x: Array) -> Array:
-    """s (1 - s) = e^-|x| / (1 + e^-|x|)^2 for sigmoid, and 4 times that at 2x for tanh."""
-    scale = 1.0 if name == "sigmoid" else 2.0
-    decay = np.exp(-np.abs(scale * x))
-    slope: Array = scale**2 * decay / (1 + decay) ** 2
-    return slope
-
-
 def _compute(format: Format) -> Format:
     """What torch evaluates the format's functions in."""
     return format if format.precision >= 24 else FORMATS["float32"]
@@ -366,6 +353,10 @@ def density(z: Tensor, name: str) -> Array:
     return np.where(np.isnan(h.mean(axis=1, keepdims=True)), np.nan, heights)
 
 
+def _edges(name: str) -> Array:
+    return np.linspace(SATURATING[name].low, SATURATING[name].high, BINS + 1)
+
+
 def _centres(name: str) -> Array:
     low, high = SATURATING[name].low, SATURATING[name].high
     return low + (high - low) * (np.arange(BINS) + 0.5) / BINS
@@ -407,167 +398,25 @@ def _layer_rows(
         )  # fmt: skip
 
 
-class Field(NamedTuple):
-    """A layer's preactivations for each of m inputs: N(0, q) up to terms of order 1 / width.
-
-    ``shift``, ``spread``: mean and standard deviation of a network's own variance less q;
-    ``excess``: the kurtosis that weights which are not Gaussian leave; all (m,), leading order.
-    """
-
-    q: Array
-    shift: Array
-    spread: Array
-    excess: Array
-
-    def bias_of(self, g: Callable[[Array], Array]) -> Array:
-        """Twice the leading term of what ``shift``, ``spread`` and ``excess`` add to g(q), (m,).
-
-        A variance that is q +- s adds (g(q + s) + g(q - s)) / 2 - g(q); an excess kurtosis k does
-        as s^2 = k q^2 / 3 does (both are the fourth Hermite term of the Edgeworth expansion).
-        """
-        wide = np.sqrt(self.spread**2 + np.abs(self.excess) * self.q**2 / 3)
-        base = g(self.q)
-        curved = (g(self.q + wide) + g(np.maximum(self.q - wide, 0.0))) / 2 - base
-        moved = g(np.maximum(self.q + self.shift, 0.0)) - base
-        return 2 * (np.abs(curved) + np.abs(moved))
-
-    def mean_of(self, g: Callable[[Array], Array]) -> tuple[float, float]:
-        """The mean of g(q) over the inputs, and of the bound on its bias."""
-        return float(np.mean(g(self.q))), _readable(float(np.mean(self.bias_of(g))))
-
-
-def _readable(x: float) -> float:
-    return float(f"{x:.3g}")
-
-
 def propagate(
     scheme: Initialization,
     activation: Activation,
     sigma: float,
     fans: list[tuple[int, int]],
     inputs: Array,
-) -> list[Field]:
-    """The law of every layer, mean field and its first correction; ``inputs``: (m, d)."""
-    norms = np.square(inputs).sum(axis=1)
-    zero = np.zeros_like(norms)
-    peaked = np.square(inputs**2).sum(axis=1) / norms**2
-    laws = [
-        Field(
-            (sigma * scheme.std(*fans[0])) ** 2 * norms,
-            zero,
-            zero,
-            _excess(scheme, fans[0], peaked),
-        )
-    ]
-    for fan in fans[1:]:
-        before = laws[-1]
-        gain = sigma * scheme.std(*fan) * math.sqrt(fan[0])
-
-        def following(q: Array, gain: float = gain) -> Array:
-            return variance_map(q, activation, gain)
-
-        q = following(before.q)
-        fourth = activation.expectation(lambda u: activation.phi(u) ** 4, before.q)
-        second = q / gain**2
-        up = following(before.q + before.spread)
-        down = following(np.maximum(before.q - before.spread, 0.0))
-        wide = np.sqrt(before.spread**2 + np.abs(before.excess) * before.q**2 / 3)
-        above, below = following(before.q + wide), following(np.maximum(before.q - wide, 0.0))
-        shift = following(np.maximum(before.q + before.shift, 0.0)) - q + (above + below) / 2 - q
-        own = gain**4 * np.maximum(fourth - second**2, 0.0) / fan[0]
-        floor = np.maximum(second, np.finfo(float).tiny) ** 2
-        peaked = np.where(second > 1e-150, fourth / floor, 3.0) / fan[0]
-        spread = np.sqrt(((up - down) / 2) ** 2 + own)
-        laws.append(Field(q, shift, spread, _excess(scheme, fan, peaked)))
-    return laws
+) -> list[mixtures.Field]:
+    """The law of every layer; ``inputs``: (m, d)."""
+    stds = [sigma * scheme.std(*fan) for fan in fans]
+    return mixtures.fields(inputs, fans, stds, activation, scheme.law)
 
 
-def _excess(scheme: Initialization, fan: tuple[int, int], peaked: Array) -> Array:
-    """Excess kurtosis of sum_i w_i h_i, where ``peaked`` is sum h^4 / (sum h^2)^2.
-
-    A uniform entry's is -6/5; a coordinate of a uniform direction in n dimensions has -6 / (n + 2).
-    """
-    each = {"gaussian": 0.0 * peaked, "uniform": -1.2 * peaked}
-    return each.get(scheme.law, np.full_like(peaked, -6 / (max(fan) + 2)))
-
-
-def _below(z: float, q: Array) -> Array:
-    """P(x <= z) for x ~ N(0, q)."""
-    share: Array = special.ndtr(z / np.sqrt(np.maximum(q, np.finfo(float).tiny)))
-    return share
-
-
-def predict(law: Field, name: str, width: int, rounding: float) -> Expected:
+def predict(law: mixtures.Field, name: str, width: int, rounding: float) -> Expected:
     """A layer's share of saturated units and the moments and quantiles of its activations."""
     activation = ACTIVATIONS[name]
-    share, bias = law.mean_of(lambda q: share_beyond(SATURATING[name].threshold, q))
-    mean = float(np.mean(activation.expectation(activation.phi, law.q)))
-    square = float(np.mean(activation.second_moment(law.q)))
-    std = math.sqrt(max(square - mean**2, 0.0))
-    quantiles, margins = predicted_quantiles(law, activation, width, rounding)
-    return Expected(share, mean, std, quantiles, bias if width >= NARROW else 1.0, margins)
-
-
-def predicted_quantiles(
-    law: Field, activation: Activation, width: int, rounding: float
-) -> tuple[Array, Array]:
-    """phi at the quantiles of the inputs' mixture of N(0, q), and a bound on the bias, (LEVELS,).
-
-    Twice the leading term: that of the share below the quantile, and, since a quantile is not
-    linear in that share, what its own deviation (at most that of ``width`` independent units)
-    adds; and ``rounding`` for a sum of ``width`` products.  Where so few units lie beyond the
-    quantile that their number may be 0, the bound is 1, more than any claim can use.
-    """
-    unit = math.sqrt(float(law.q.max()))
-
-    def place(p: float) -> float:
-        level = min(max(p, 1e-9), 1 - 1e-9)
-
-        def excess(y: float) -> float:
-            return float(np.mean(_below(y * unit, law.q))) - level
-
-        return unit * optimize.brentq(excess, -REACH, REACH, xtol=1e-14) if unit else 0.0
-
-    def quantile(p: float) -> float:
-        return float(activation.phi(np.array([place(p)]))[0])
-
-    values, biases = [], []
-    for p in LEVELS:
-        value, z = quantile(p), place(p)
-        up, down = law.q + law.spread, np.maximum(law.q - law.spread, 0.0)
-        swing = float(np.mean(np.abs(_below(z, up) - _below(z, down)))) / 2
-        deviation = math.sqrt(p * (1 - p) / width + swing**2)
-        bent = abs(quantile(p + deviation) + quantile(p - deviation) - 2 * value)
-        moved = float(np.mean(law.bias_of(lambda q, z=z: _below(z, q))))  # type: ignore[misc]
-        along = max(abs(quantile(p + moved) - value), abs(quantile(p - moved) - value))
-        values.append(value)
-        few = deviation > min(p, 1 - p)
-        biases.append(1.0 if few else _readable(bent + along + rounding))
-    return np.array(values), np.array(biases)
-
-
-def predicted_density(law: Field, name: str) -> Array:
-    """The density of phi(x), averaged over each bin and over the inputs, (BINS,)."""
-    limits = SATURATING[name]
-    edges = np.linspace(limits.low, limits.high, BINS + 1)
-    floor = np.finfo(float).tiny
-    mass = [np.diff(limits.cdf(edges, 0.0, max(float(q), floor))) for q in law.q]
-    density: Array = np.mean(mass, axis=0) * BINS / (limits.high - limits.low)
-    return density
-
-
-def expected_loss(law: Field, classes: int) -> tuple[float, float]:
-    """The mean cross-entropy of random logits N(0, q), E ln sum e^z, and a bound on its bias.
-
-    The label's own logit has mean 0.  Interpolated in q by a Chebyshev polynomial.
-    """
-    high = float(np.max(law.q + law.shift + law.spread + np.sqrt(np.abs(law.excess) / 3) * law.q))
-    low = max(0.0, float(np.min(law.q - law.spread - np.sqrt(np.abs(law.excess) / 3) * law.q)))
-    low, high = 0.9 * low, 1.1 * high + 1e-6
-    curve = np.polynomial.Chebyshev.interpolate(
-        lambda q: random_loss(q, classes), 12, domain=[low, high]
-    )
-    return law.mean_of(lambda q: np.asarray(curve(np.clip(q, low, high))))
+    share, bias = mixtures.saturated_share(law, SATURATING[name].threshold)
+    moments = mixtures.activation_moments(law, activation)
+    levels = mixtures.activation_quantiles(law, activation, LEVELS, width, rounding)
+    return Expected(share, *moments, levels.values, bias if width >= NARROW else 1.0, levels.biases)
 
 
 def _claims(table: pd.DataFrame) -> list[Claim]:

@@ -19,7 +19,6 @@ from stability.experiment import Context, Experiment, Figure
 from stability.kernels import underflow as kernel
 from stability.kernels.products import stored
 from stability.table import concat, mean_rows, rows, select
-from stability.theory import meanfield, width_correction
 from stability.theory import underflow as theory
 from stability.theory.floating_point import FORMATS, stall
 
@@ -151,7 +150,7 @@ class Underflow(Experiment):
     def _network(self, context: Context, name: str, sigma: float, width: int) -> pd.DataFrame:
         """Gradients of a unit vector at the top, down to the layer where they are 0."""
         entry, dtype = FORMATS[name], getattr(torch, name)
-        norms = _profile(sigma, width)
+        norms = theory.settled_log_norms(ACTIVATIONS["sigmoid"], sigma, width, SETTLED)
         told = theory.vanishing_depth(norms, width, entry)
         depth = math.ceil(told) + SPARE
 
@@ -208,20 +207,6 @@ class Underflow(Experiment):
 def _array(x: Tensor) -> Array:
     values: Array = x.detach().to("cpu", torch.float64).numpy()
     return values
-
-
-def _profile(sigma: float, width: int) -> Array:
-    """ln of the gradient's norm 0, 1, ... layers below the top, at the network's own width.
-
-    Mean field and its first order in 1 / width; the top of a deep network, whose layers are at the
-    variance map's fixed point.
-    """
-    entry = ACTIVATIONS["sigmoid"]
-    fixed = meanfield.variances(2 * SETTLED, sigma**2, entry, sigma)[-1]
-    rate = math.log(float(meanfield.chi(fixed, entry, sigma))) / 2
-    law = width_correction.gradient_correction(SETTLED, float(fixed), entry, sigma)
-    norms: Array = rate * np.arange(SETTLED + 1) + law.mean[::-1] / (2 * width)
-    return norms
 
 
 def _claims(table: pd.DataFrame) -> list[Claim]:

@@ -9,13 +9,15 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from stability.arguments import finite, nonnegative, positive, positives, whole
-from stability.theory import phase
+from stability.theory import meanfield, phase
 from stability.theory.atlas import names
 from stability.theory.criticality import critical_point
-from stability.theory.finite_width import linear_log_norm
+from stability.theory.finite_width import linear_log_norm, relu_log_norm
+from stability.theory.floating_point import Format
 from stability.theory.nonlinearity import Nonlinearity
 from stability.theory.quadrature import Array
 
+_LARGEST = 1e12  # a variance beyond which an activation's moments have reached their limit
 _FIRST_ORDER = 0.25  # mean log correction of a layer beyond which its first order won't do
 _CRITICAL = 1e-9  # of chi_1 - 1 at a fixed point known to 1e-12
 
@@ -317,3 +319,48 @@ def layer_log_gradient(
         logs = logs + linear_log_norm(width).mean
     result: Array = np.where(spread > _FIRST_ORDER, np.nan, logs)[()]
     return result
+
+
+def gradient_decades(
+    depth: int,
+    activation: Nonlinearity,
+    gain: float,
+    width: int,
+    format: Format,
+    *,
+    orthogonal: bool = False,
+    homogeneous: bool = False,
+    relu: bool = False,
+) -> float:
+    """E log10(|dL/dh^1| / |dL/dh^L|) in square layers, for an input of mean square 1.
+
+    The sum of ``layer_log_gradient`` along the mean-field variances; for a ``relu`` layer of
+    Gaussian weights the exact mean of its forward pass, whose law the backward pass shares up to
+    O(1/n^2).  nan where the first order won't do, or, unless phi is ``homogeneous``, the signal
+    nears the ends of the format's range (a vanishing one only if phi has its kink at 0).
+    Raises ValueError if depth or width is not whole and at least 1 or the gain not finite and
+    positive.
+    """
+    whole("depth", depth)
+    positive("gain", gain)
+    whole("width", width)
+    q = meanfield.variances(depth, min(gain**2, _LARGEST), activation, gain)[1:]
+    lost = 0.0 in activation.kinks and q.min(initial=math.inf) < format.smallest_normal
+    if not homogeneous and (lost or q.max(initial=0.0) > format.max):
+        return math.nan
+    q = np.clip(q, 1 / _LARGEST**20, _LARGEST)
+    if relu and not orthogonal:
+        logs = np.full_like(q, relu_log_norm(width, gain).mean)
+    else:
+        logs = layer_log_gradient(q, activation, gain, width, orthogonal=orthogonal)
+    return float(logs.sum() / (2 * math.log(10)))
+
+
+def weight_profile(gradient: ArrayLike, signal: ArrayLike) -> Array:
+    """Logarithms of |dC/dW^l| / |dC/dW^L| from those of |dC/dz^l| and |h^(l-1)|, broadcast.
+
+    Their sums less the last layer's (Glorot & Bengio 2010, eq. 6).  Infinities and nans pass.
+    """
+    total = np.asarray(gradient, dtype=np.float64) + np.asarray(signal, dtype=np.float64)
+    profile: Array = total - total[..., -1:]
+    return profile

@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
-from stability.arguments import numbers, positive, positives, whole
+from stability.arguments import nonnegative, numbers, positive, positives, whole
 from stability.theory.nonlinearity import Nonlinearity
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
 _REACH, _NODES = 9.0, 96  # P(|Z| > 9) = 2e-19
+_POINTS = 6  # a bin of a histogram
 _TRACY_WIDOM_MEAN, _TRACY_WIDOM_STD = -1.2065335745820, 1.2679809468
 """Of the orthogonal class (beta = 1): Bornemann 2010, arXiv 0904.1581."""
 
@@ -302,6 +303,34 @@ def limit_density(
     density = np.maximum(-((1 + z) / flat).imag / math.pi, 0.0)
     result: Array = density.reshape(values.shape)[()]
     return result
+
+
+def binned_density(
+    edges: ArrayLike,
+    squares: ArrayLike,
+    masses: ArrayLike,
+    depth: int,
+    weights: str = "gaussian",
+    sigma_w: float = 1.0,
+) -> Array:
+    """The limiting density of the singular values, averaged over each bin, shape (bins,).
+
+    2 s ``limit_density``(s^2) by the midpoint rule at 6 points a bin; nan for orthogonal weights
+    and one slope, whose law is an atom.  ``edges``: (bins + 1,).
+    Raises ValueError unless edges are finite, at least 0 and increase, or if another argument is
+    out of range.
+    """
+    law = _Law(squares, masses, depth, weights, sigma_w)
+    ends = nonnegative("edges", edges)
+    if ends.ndim != 1 or len(ends) < 2 or not np.all(np.diff(ends) > 0):
+        raise ValueError(f"edges={edges!r}: must be two or more that increase")
+    if law.d.size == 1 and not law.gaussian:
+        return np.full(len(ends) - 1, np.nan)
+    share = (np.arange(_POINTS) + 0.5) / _POINTS
+    s = ends[:-1, None] + np.diff(ends)[:, None] * share
+    density = 2 * s * limit_density(s**2, squares, masses, depth, weights, sigma_w)
+    means: Array = density.mean(axis=1)
+    return means
 
 
 def limit_edge(

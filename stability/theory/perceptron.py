@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 
 from stability.arguments import (
     Array,
-    finite,
     fraction,
     matrix,
     nonnegative,
@@ -222,7 +221,10 @@ def storage_rounding(values: ArrayLike, format: Format) -> float:
 
     For errors uniform within half a spacing, none of which is above sqrt(3) times its rms; .4246 u
     |values| if mantissas are log-uniform.  What an SGD step costs if only storing its result
-    rounds.  Raises ValueError unless the values are finite.
+    rounds.  nan where a value is infinite or nan: a network that has overflowed has no rounding.
     """
-    steps = np.asarray(spacing(finite("values", values), format))
+    numbers = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(numbers).all():
+        return math.nan
+    steps = np.asarray(spacing(numbers, format))
     return math.sqrt(float((steps**2).sum()) / 12)

@@ -8,9 +8,10 @@ vectors, volumes and norms are at finite L: ``growth``.
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
-from stability.arguments import finite, fraction, positive, whole
+from stability.arguments import finite, fraction, positive, whole, wholes
 from stability.theory.floating_point import Format
 from stability.theory.quadrature import Array
 
@@ -86,6 +87,19 @@ def log_condition(n: int, factors: int, complex: bool = False) -> float:
     half = 1.0 if complex else 0.5
     ends = float(special.digamma(half * n) - special.digamma(half))
     return float(factors * (spectrum[0] - spectrum[-1])) + ends
+
+
+def smallest_exponent(n: int, factors: ArrayLike, complex: bool = False) -> Array:
+    """E ln(sigma_min) / L: lambda_n - [psi(b n / 2) - psi(b / 2)] / (2 L), of ``factors``' shape.
+
+    The lower end of ``log_condition``, with what that neglects.
+    Raises ValueError if n < 1 or factors are not whole and at least 1.
+    """
+    exponent = float(lyapunov_spectrum(n, 1.0, complex)[-1])
+    half = 1.0 if complex else 0.5
+    below = float(special.digamma(half * n) - special.digamma(half)) / 2
+    result: Array = exponent - below / wholes("factors", factors)
+    return result
 
 
 def single_log_condition(n: int, complex: bool = False) -> float:

@@ -65,6 +65,21 @@ def softsign_threshold(eps: float) -> float:
     return max(1 / math.sqrt(eps) - 1, 0.0)
 
 
+def sigmoid_slope(x: ArrayLike) -> Array:
+    """s (1 - s) = e^-|x| / (1 + e^-|x|)^2, without cancellation, of x's shape.
+
+    Raises ValueError if x is nan.
+    """
+    decay = np.exp(-np.abs(numbers("x", x)))
+    slope: Array = decay / (1 + decay) ** 2
+    return slope
+
+
+def tanh_slope(x: ArrayLike) -> Array:
+    """1 - tanh(x)^2 = 4 sigmoid'(2 x), of x's shape.  Raises ValueError if x is nan."""
+    return 4 * sigmoid_slope(2 * numbers("x", x))
+
+
 def share_beyond(threshold: float, q: ArrayLike) -> Array:
     """P(|x| > threshold) under N(0, q): erfc(threshold / sqrt(2 q)), of q's shape.
 

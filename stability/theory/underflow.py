@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import integrate, optimize, special, stats
 
-from stability.arguments import Array, finite, fraction, nonnegative, whole, wholes
+from stability.arguments import Array, finite, fraction, nonnegative, positive, whole, wholes
+from stability.theory import meanfield, width_correction
 from stability.theory.floating_point import Format, gamma
+from stability.theory.nonlinearity import Nonlinearity
 
 _SINGLE_PRECISION = 24
 
@@ -168,6 +170,25 @@ def largest_gaussian(n: int) -> float:
     low, _ = integrate.quad(above, 0.0, middle, epsabs=1e-13)
     high, _ = integrate.quad(above, middle, middle + 12, epsabs=1e-13)
     return float(low) + float(high)
+
+
+def settled_log_norms(activation: Nonlinearity, sigma_w: float, width: int, layers: int) -> Array:
+    """ln of a gradient's norm 0 ... layers below the top of a deep network, (layers + 1,).
+
+    Without biases, at the variance that 2 ``layers`` steps of the variance map reach from
+    sigma_w^2, where it should have settled.  ln(chi_1) / 2 a layer (Schoenholz et al. 2017) and
+    ``width_correction.gradient_correction`` over twice the width; neglects O(1 / width^2).
+    Raises ValueError unless sigma_w is finite and positive, and width and layers whole and at
+    least 1.
+    """
+    positive("sigma_w", sigma_w)
+    whole("width", width)
+    whole("layers", layers)
+    fixed = meanfield.variances(2 * layers, sigma_w**2, activation, sigma_w)[-1]
+    rate = math.log(float(meanfield.chi(fixed, activation, sigma_w))) / 2
+    law = width_correction.gradient_correction(layers, float(fixed), activation, sigma_w)
+    norms: Array = rate * np.arange(layers + 1) + law.mean[::-1] / (2 * width)
+    return norms
 
 
 def vanishing_depth(log_norms: ArrayLike, width: int, format: Format) -> float:

@@ -169,3 +169,30 @@ def gradient_correction(
         mean[m] = total
         variance[m] = own + response**2 * at.spread[m]
     return LogCorrection(mean, variance)
+
+
+class Ratio(NamedTuple):
+    """A mean square relative to its value at infinite width, and the square of its 1 / n terms."""
+
+    value: float
+    neglected: float
+
+
+def gradient_ratio(
+    depth: int,
+    q1: float,
+    activation: Nonlinearity,
+    sigma_w: float,
+    width: int,
+    sigma_b: float = 0.0,
+) -> Ratio:
+    """E ||dL/dh^0||^2 over its mean-field value: 1 + (mean + variance / 2) / n of the logarithm.
+
+    To first order ln E X = E ln X + Var ln X / 2, of ``gradient_correction`` through all layers.
+    Raises ValueError as that does, and if the width is not whole and at least 1.
+    """
+    whole("width", width)
+    law = gradient_correction(depth, q1, activation, sigma_w, sigma_b)
+    shift = float(law.mean[0] + law.variance[0] / 2) / width
+    terms = float(abs(law.mean[0]) + law.variance[0] / 2) / width
+    return Ratio(1 + shift, terms**2)

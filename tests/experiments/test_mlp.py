@@ -198,6 +198,34 @@ def test_divergence_is_a_result() -> None:
     assert Mlp.answer(wild).endswith(".")
 
 
+class Overflowing(Concise):
+    """Whose second step leaves the format's range."""
+
+    steps = 0
+
+    def step(self, x_BD: Tensor, y_B: Tensor) -> None:
+        super().step(x_BD, y_B)
+        self.steps += 1
+        if self.steps == 2:
+            self.parameters()[0].data.fill_(math.inf)
+
+
+def test_an_overflow_of_one_program_alone_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROGRAMS", {"scratch": Scratch, "concise": Overflowing})
+    found = Mlp(hidden=16, epochs=1, init=["he"], checked=3).run(Context(0))
+    scratch, concise = (
+        select(found, "step_error", program=name).set_index("step") for name in module.PROGRAMS
+    )
+    assert np.isfinite(scratch[["measured", "predicted"]].to_numpy()).all()
+    assert np.isfinite(concise.loc[1, ["measured", "predicted"]].astype(float)).all()
+    assert np.isinf(concise.loc[2, "measured"])
+    assert np.isnan(concise.loc[3, "measured"])
+    assert concise.loc[2:, "predicted"].isna().all()
+    assert "fails" not in verdicts(found).values()
+    for figure in Mlp.figures(found):
+        figure.figure.draw_without_rendering()
+
+
 def test_the_answer_has_the_tables_numbers(table: pd.DataFrame) -> None:
     final = select(table, "accuracy", part="test", epoch=3, dtype="float32", init="he")
     told = Mlp.answer(table)

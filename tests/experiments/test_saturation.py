@@ -21,18 +21,14 @@ from stability.experiments.saturation import (
     BINS,
     LEVELS,
     SATURATING,
-    Field,
     Saturation,
-    closed_slope,
     density,
-    expected_loss,
     first_number,
     observe,
-    predicted_density,
-    predicted_quantiles,
     propagate,
 )
 from stability.table import VALUES, select
+from stability.theory import mixtures
 from stability.theory.floating_point import FORMATS
 from stability.theory.loss import random_loss
 
@@ -57,9 +53,9 @@ def verdicts(table: pd.DataFrame) -> dict[str, str]:
     return {claim.name: claim.verdict for claim in Saturation.claims(table)}
 
 
-def flat_field(q: float) -> Field:
+def flat_field(q: float) -> mixtures.Field:
     zero = np.zeros(1)
-    return Field(np.array([q]), zero, zero, zero)
+    return mixtures.Field(np.array([q]), zero, zero, zero)
 
 
 @pytest.mark.parametrize("name", SATURATING)
@@ -68,12 +64,13 @@ def test_closed_slope_is_the_derivative(name: str) -> None:
     for x in (-300.0, -8.0, -1.5, 0.0, 1e-9, 0.3, 8.0, 36.0):
         with mpmath.workdps(320):
             truth = float(mpmath.diff(oracle, mpmath.mpf(x), h=mpmath.mpf(10) ** -100))
-        assert closed_slope(name, np.array([x]))[0] == pytest.approx(truth, rel=3e-15)
+        assert SATURATING[name].derivative(np.array([x]))[0] == pytest.approx(truth, rel=3e-15)
 
 
 def test_sigmoid_has_its_largest_slope_at_zero_and_nearly_none_at_eight() -> None:
-    assert closed_slope("sigmoid", np.array([0.0]))[0] == 0.25
-    assert closed_slope("sigmoid", np.array([8.0]))[0] == pytest.approx(3.3523767e-4, rel=1e-7)
+    assert SATURATING["sigmoid"].derivative(np.array([0.0]))[0] == 0.25
+    far = SATURATING["sigmoid"].derivative(np.array([8.0]))[0]
+    assert far == pytest.approx(3.3523767e-4, rel=1e-7)
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
@@ -100,7 +97,7 @@ def test_what_is_never_reached_is_at_infinity() -> None:
 
 @pytest.mark.parametrize("q", [1e-6, 0.3, 2.0, 50.0])
 def test_expected_loss_is_its_law_at_every_q(q: float) -> None:
-    loss, bias = expected_loss(flat_field(q), 10)
+    loss, bias = mixtures.expected_loss(flat_field(q), 10)
     assert loss == pytest.approx(float(random_loss(q, 10)), rel=1e-6)
     assert bias == 0
 
@@ -109,7 +106,7 @@ def test_expected_loss_is_its_law_at_every_q(q: float) -> None:
 @pytest.mark.parametrize("q", [0.1, 1.0, 16.0])
 def test_quantiles_of_one_gaussian_are_phi_of_its_own(name: str, q: float) -> None:
     activation = ACTIVATIONS[name]
-    values, _ = predicted_quantiles(flat_field(q), activation, 64, 0.0)
+    values, _ = mixtures.activation_quantiles(flat_field(q), activation, LEVELS, 64, 0.0)
     truth = activation.phi(math.sqrt(q) * np.asarray(stats.norm.ppf(LEVELS), np.float64))
     np.testing.assert_allclose(values, truth, rtol=1e-11, atol=1e-12)
 
@@ -118,8 +115,9 @@ def test_quantiles_of_one_gaussian_are_phi_of_its_own(name: str, q: float) -> No
 def test_density_integrates_to_one_and_to_the_saturated_share(name: str) -> None:
     limits = SATURATING[name]
     width = (limits.high - limits.low) / BINS
+    edges = np.linspace(limits.low, limits.high, BINS + 1)
     for q in (1e-9, 1.0, 100.0):
-        mass = predicted_density(flat_field(q), name) * width
+        mass = mixtures.activation_density(flat_field(q), name, edges) * width
         assert mass.sum() == pytest.approx(1, abs=1e-12)
         np.testing.assert_allclose(mass, mass[::-1], atol=1e-12)
 

@@ -83,7 +83,7 @@ def test_the_quarter_is_not_the_chains_rate(
 
 def test_a_rate_of_a_quarter_misses_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     quarter = np.log(0.25) * np.arange(25)
-    monkeypatch.setattr(underflow, "_profile", lambda _sigma, _width: quarter)
+    monkeypatch.setattr(underflow.theory, "settled_log_norms", lambda *_: quarter)
     small = replace(SMALL, dtype=["float32"], sigma_w=[1.0], networks=40)
     assert verdicts(small.run(Context(0)))["network"] == "fails"
 

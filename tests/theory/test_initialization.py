@@ -552,6 +552,40 @@ def layer_gradient_error() -> float:
         )
 
 
+def decades_error() -> float:
+    """A linear chain's exact law, a ReLU one's binomial mixture, and tanh's layers one by one."""
+    single = FORMATS["float32"]
+    linear, relu, tanh = (ACTIVATIONS[name] for name in ("linear", "relu", "tanh"))
+    with mp.workdps(30):
+        per = mp.digamma(4) - mp.log(4) + 2 * mp.log(mp.mpf(1.5))
+        worst = relative(
+            ini.gradient_decades(5, linear, 1.5, 8, single, homogeneous=True),
+            4 * per / 2 / mp.log(10),
+        )
+        weights = [mp.binomial(8, k) / (2**8 - 1) for k in range(1, 9)]
+        mean = sum(p * mp.digamma(mp.mpf(k) / 2) for k, p in enumerate(weights, 1))
+        per = mean + mp.log(2) + mp.log(mp.mpf(2.0) / 8)
+        found = ini.gradient_decades(
+            3, relu, math.sqrt(2.0), 8, single, homogeneous=True, relu=True
+        )
+        worst = max(worst, relative(found, 2 * per / 2 / mp.log(10)))
+        q = 1.3**2 * tanh_moment(2, False, mp.mpf(1.3) ** 2)
+        slopes = [mp.quad(lambda z, k=k: mp.sech(mp.sqrt(q) * z) ** k * mp.npdf(z),
+                          [-12, -5, -2, 0, 2, 5, 12]) for k in (4, 8)]  # fmt: skip
+        curved = mp.log(mp.mpf(1.3) ** 2 * slopes[0])
+        curved -= 3 / mp.mpf(60) * (slopes[1] / slopes[0] ** 2 - 1)
+        found = ini.gradient_decades(2, tanh, 1.3, 30, single, orthogonal=True)
+        return max(worst, relative(found, curved / 2 / mp.log(10)))
+
+
+def weight_profile_error() -> float:
+    with mp.workdps(30):
+        sizes = [mp.mpf(x) * mp.mpf(y) for x, y in ((0.1, 3.0), (0.7, 0.4), (1.1, 0.9))]
+        exact = [mp.log(size / sizes[-1]) for size in sizes]
+    found = ini.weight_profile(np.log([0.1, 0.7, 1.1]), np.log([3.0, 0.4, 0.9]))
+    return max(relative(float(a), b) for a, b in zip(found[:2], exact[:2], strict=True))
+
+
 ACCURACY = [
     Case("initialization.forward_gain", "forward factor of a layer", f"{HE}, eq. 7", WIDE,
          "mpmath", 4e-16,
@@ -601,6 +635,11 @@ ACCURACY = [
     Case("initialization.layer_log_gradient", "E ln of a layer's factor of a squared gradient; "
          "neglects O(1 / n^2)", "derived", "linear and tanh, width 30", "mpmath", 1e-12,
          layer_gradient_error),
+    Case("initialization.gradient_decades", "E log10 of a gradient's change through a network; "
+         "neglects O(1 / n^2)", "derived", "linear and ReLU, width 8; tanh, width 30",
+         "mpmath", 1e-11, decades_error),
+    Case("initialization.weight_profile", "weight gradients by layer, relative to the last",
+         f"{GLOROT}, eq. 6", "three layers", "mpmath, products", 1e-14, weight_profile_error),
     Case("initialization.default_floor", "E h^2 that biases leave", "derived",
          "tanh, widths 2 and 30", "mpmath, root of a quadrature", 1e-10, floors_error),
     Case("initialization.linear_profile", "ln of signals and gradients, linear layers",

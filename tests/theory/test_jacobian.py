@@ -354,6 +354,14 @@ def worst_tracy_widom() -> float:
     return relative([(mean, (center + true_mean * scale) / n), (std, true_std * scale / n)])
 
 
+def worst_bins() -> float:
+    """Masses of the quarter circle, s in (0, 2), in ten equal bins; the rule errs at its end."""
+    edges = np.linspace(0, 2, 11)
+    below = (edges * np.sqrt(4 - edges**2) / 2 + 2 * np.arcsin(edges / 2)) / math.pi
+    found = ja.binned_density(edges, *LINEAR, 1)
+    return float(np.abs(found * 0.2 / np.diff(below) - 1).max())
+
+
 _PENNINGTON = "Pennington et al. 2017"
 
 ACCURACY = [
@@ -376,6 +384,8 @@ ACCURACY = [
     Case("jacobian.limit_density", "density at infinite width", _PENNINGTON,
          "ReLU, within 1 % of the ends", "Marchenko-Pastur, arcsine law", 1e-9,
          worst_general_density),
+    Case("jacobian.binned_density", "mean density of singular values in bins", _PENNINGTON,
+         "linear, depth 1, ten bins", "quarter circle", 1e-2, worst_bins),
     Case("jacobian.limit_edge", "upper end of the law", _PENNINGTON,
          "ReLU at depth 1, linear to depth 9", "closed forms", 1e-12, worst_general_edge),
     Case("jacobian.derivative_law", "moments of phi'(z)^2", "Gauss-Legendre rule",
@@ -384,3 +394,15 @@ ACCURACY = [
          "Johnstone 2001", "width 1e6, depth 1", "Johnstone's centring and scale", 1e-5,
          worst_tracy_widom),
 ]  # fmt: skip
+
+
+def test_bins_hold_the_mass_of_the_law_and_nothing_of_an_atom() -> None:
+    """Of ReLU's, with half the mass at 0; the midpoint rule errs by h^(3/2) at each end."""
+    end = math.sqrt(ja.limit_edge(*RELU, 1, "gaussian", ROOT2).end)
+    edges = np.linspace(0, 1.1 * end, 201)
+    mass = ja.binned_density(edges, *RELU, 1, "gaussian", ROOT2) @ np.diff(edges)
+    assert mass == pytest.approx(0.5, abs=2e-4)
+    assert np.isnan(ja.binned_density([0.0, 1.0, 2.0], *LINEAR, 3, "orthogonal")).all()
+    for wrong in ([1.0], [1.0, 1.0], [2.0, 1.0], [-1.0, 1.0]):
+        with pytest.raises(ValueError, match=r"^edges="):
+            ja.binned_density(wrong, *LINEAR, 1)

@@ -210,6 +210,54 @@ def worst_depth() -> tuple[float, float]:
     return lengths, angles
 
 
+def erf_variance(q: Any, w: float) -> Any:
+    """sigma_w^2 E erf^2, Williams 1997, in mpmath."""
+    return mp.mpf(w) ** 2 * 2 / mp.pi * mp.asin(2 * q / (1 + 2 * q))
+
+
+def behind_error() -> float:
+    gains, worst = [0.7, 1.9, 1.2], 0.0
+    found = mf.variance_behind([1e-6, 0.4, 30.0], ERF, gains)
+    with mp.workdps(30):
+        for q, ours in zip((1e-6, 0.4, 30.0), found, strict=True):
+            v = mp.mpf(q)
+            for w in gains:
+                v = erf_variance(v, w)
+            worst = max(worst, abs(float(ours / v - 1)))
+    return worst
+
+
+def downward_error() -> float:
+    """The product of the factors above each layer, in rationals' place 30 digits."""
+    factors = [0.3, 2.5, 1.1, 0.9]
+    found = mf.log_gradients(np.log(factors))
+    with mp.workdps(30):
+        exact = [mp.log(mp.fprod(mp.mpf(f) for f in factors[at:])) for at in range(5)]
+    assert found[-1] == exact[-1] == 0
+    return max(abs(float(a / b - 1)) for a, b in zip(found[:-1], exact[:-1], strict=True))
+
+
+def rate_error() -> float:
+    """The root of the factors' product, of squares."""
+    with mp.workdps(30):
+        exact = mp.log(mp.root(mp.mpf(0.3) * 2.5 * 1.1, 6))
+        return abs(float(mf.gradient_rate(np.log([0.3, 2.5, 1.1])) / exact - 1))
+
+
+def weight_error() -> float:
+    """erf: E phi'^2 = 4 / (pi sqrt(1 + 4 q)), layer by layer downwards."""
+    q, w, n = [0.4, 1.0, 2.5], 1.3, 20
+    found = mf.log10_weight_gradients(q, ERF, w, n)
+    with mp.workdps(30):
+        gradient, exact = mp.mpf(1), []
+        for layer in (2, 1, 0):
+            gradient *= 4 / mp.pi / mp.sqrt(1 + 4 * mp.mpf(q[layer]))
+            below = erf_variance(mp.mpf(q[layer - 1]), 1.0) if layer else mp.mpf(1)
+            exact.append(mp.log10(gradient * n * below))
+            gradient *= mp.mpf(w) ** 2
+    return max(abs(float(a / b - 1)) for a, b in zip(found, exact[::-1], strict=True))
+
+
 _POOLE = "Poole et al. 2016, eq. {}"
 ACCURACY = [
     Case("meanfield.variance_map", "next variance", _POOLE.format(3), "q 1e-8 to 1e4",
@@ -226,4 +274,27 @@ ACCURACY = [
          "the recursion in mpmath", 1e-13, lambda: worst_depth()[0]),
     Case("meanfield.correlations", "correlation layer by layer (absolute)", _POOLE.format(5),
          "50 layers of erf", "the recursion in mpmath", 1e-13, lambda: worst_depth()[1]),
+    Case("meanfield.variance_behind", "variance behind layers of several gains", _POOLE.format(3),
+         "three layers of erf, q 1e-6 to 30", "the recursion in mpmath", 1e-10, behind_error),
+    Case("meanfield.log_gradients", "ln of gradients by layer", "Schoenholz et al. 2017, sec. 3",
+         "five layers", "mpmath, products", 1e-14, downward_error),
+    Case("meanfield.gradient_rate", "ln of a gradient's mean factor a layer",
+         "Schoenholz et al. 2017, sec. 3", "three layers", "mpmath, a root", 1e-14, rate_error),
+    Case("meanfield.log10_weight_gradients", "weight gradients by layer",
+         "Glorot & Bengio 2010, eq. 6", "three layers of erf", "mpmath, layer by layer", 1e-10,
+         weight_error),
 ]  # fmt: skip
+
+
+def test_rows_of_logarithms_are_named() -> None:
+    with pytest.raises(ValueError, match=r"^log_chi of shape \(1, 2\): must be a row"):
+        mf.log_gradients([[0.0, 1.0]])
+    with pytest.raises(ValueError, match=r"^log_chi: must be at least one"):
+        mf.gradient_rate([])
+    with pytest.raises(ValueError, match=r"^q of shape \(\): must be a row"):
+        mf.log10_weight_gradients(1.0, ERF, 1.0, 3)
+
+
+def test_what_dies_above_is_dead_below() -> None:
+    assert mf.log_gradients([0.5, -math.inf, 0.25]).tolist() == [-math.inf, -math.inf, 0.25, 0.0]
+    assert mf.log_gradients([]).tolist() == [0.0]

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import optimize
+from scipy import integrate, optimize, stats
 
 from stability.catalogue.activations import ACTIVATIONS
-from stability.theory import criticality, growth, initialization, meanfield, products
+from stability.theory import criticality, growth, initialization, jacobian, meanfield, products
 from stability.theory import finite_width as fw
+from stability.theory import rounding_errors as re
 from stability.theory import width_correction as wc
 from stability.theory.floating_point import FORMATS, Format
+from stability.theory.quadrature import Array
 
 ERF, RELU = ACTIVATIONS["erf"], ACTIVATIONS["relu"]
 LAYERS = (500, 2000, 8000)
@@ -111,3 +113,85 @@ def test_the_normal_law_of_growth_errs_by_1_over_the_root_of_l() -> None:
         return -float(optimize.minimize_scalar(gap, bounds=(-1.0, 1.0), method="bounded").fun)
 
     steady([distance(factors) * math.sqrt(factors) for factors in (16, 128, 1024)], 0.02)
+
+
+def even_hermite(n: int, t: Array) -> Array:
+    """The first n even Hermite functions, (n, N): an orthonormal basis of t^2k exp(-t^2 / 2)."""
+    below, here = np.zeros_like(t), math.pi**-0.25 * np.exp(-t * t / 2)
+    found = []
+    for k in range(2 * n):
+        if k % 2 == 0:
+            found.append(here)
+        below, here = here, math.sqrt(2 / (k + 1)) * t * here - math.sqrt(k / (k + 1)) * below
+    return np.array(found)
+
+
+def mean_largest_square(n: int) -> float:
+    """E of the largest squared singular value of an even number n of N(0, 1 / n) rows, exactly.
+
+    The density of the singular values t is prod_i exp(-t_i^2 / 2) |Delta(t^2)|, so that
+    P(all < x) is a Pfaffian (de Bruijn 1955), by Simpson's rule.
+    """
+    high, block, blocks = 2 * math.sqrt(n) + 5, 16, 16 * math.isqrt(n) + 80
+    t = np.linspace(0, high, block * blocks + 1)
+    h = even_hermite(n, t)
+    below = integrate.cumulative_simpson(h, x=t, axis=1, initial=0)
+    weight = np.tile([2.0, 4.0], block // 2 + 1)[: block + 1] * (t[1] / 3)
+    weight[[0, -1]] /= 2
+    total, logs = np.zeros((n, n)), []
+    for start in range(0, block * blocks, block):
+        part = slice(start, start + block + 1)
+        half = (below[:, part] * weight) @ h[:, part].T
+        total += half - half.T
+        logs.append(np.linalg.slogdet(total)[1] / 2)
+    share = np.concatenate([[0.0], np.exp(np.minimum(np.array(logs) - logs[-1], 0.0))])
+    return float(integrate.simpson((1 - share) * 2 * t[::block], x=t[::block])) / n
+
+
+def test_the_largest_square_errs_by_1_over_n() -> None:
+    """One Gaussian factor: by -2 / n, as the better centre is 4 (n - 1/2) (Ma 2012, Bernoulli 18).
+
+    Extrapolated, as what is left of it halves from width to width.  At width 2 the mean is
+    1 + pi / 4.
+    """
+    assert mean_largest_square(2) == pytest.approx(1 + math.pi / 4, rel=1e-5)
+    edge = jacobian.fuss_catalan_edge(1)
+    widths = (8, 32, 128)
+    rest = [n * (mean_largest_square(n) - jacobian.largest_square(n, edge)[0]) for n in widths]
+    steady(rest, 0.3)
+    assert 2 * rest[-1] - rest[-2] == pytest.approx(-2, abs=0.1)
+
+
+def product_sum_errors(most: int) -> Array:
+    """Mean squared rounding error, in u^2, of the sum of k products of normal numbers, k to most.
+
+    Given the one factors of squared length V the sum is N(0, V), and V is chi^2_k.
+    """
+    found = []
+    for k in range(1, most + 1):
+        spread = math.sqrt(2 / k) if k > 4 else 2.0
+        v = k * np.exp(spread * np.linspace(-16 if k < 5 else -8, 6, 121))
+        mass = stats.chi2.pdf(v, k) * v
+        found.append(mass @ re.rounding_error(0.0, np.sqrt(v)) ** 2 / mass.sum())
+    return np.array(found)
+
+
+def test_rounding_laws_of_sums_of_products_err_by_1_over_n() -> None:
+    """Sizes a factor 4 apart, at which the octaves lie alike: what they decide moves with n."""
+    each, sizes = product_sum_errors(1024), (64, 256, 1024)
+    addends = re.Addends(0.0, 1.0, 2 / math.pi)
+    summed = [math.sqrt(each[1:n].sum() / n) for n in sizes]
+    steady(
+        [n * (re.sum_error(n, addends, 1e-8) / (1e-8 * e) - 1)
+         for n, e in zip(sizes, summed, strict=True)], 0.1,
+    )  # fmt: skip
+    rounded = [math.sqrt(each[0] + each[1:n].sum() / n) for n in sizes]
+    steady(
+        [n * (re.dot_error(n, 1e-8, wide=False) / (1e-8 * e) - 1)
+         for n, e in zip(sizes, rounded, strict=True)], 0.1,
+    )  # fmt: skip
+    once = [math.sqrt(each[n - 1] / n) for n in sizes]
+    steady(
+        [n * (re.dot_error(n, 1e-8, wide=True) / (1e-8 * e) - 1)
+         for n, e in zip(sizes, once, strict=True)], 0.1,
+    )  # fmt: skip

@@ -190,6 +190,11 @@ def test_the_step_bound_is_near_enough_to_catch_a_wrong_rate() -> None:
     assert off > theory.step_rounding(x, labels, parameters, 0.1, SINGLE.unit_roundoff)
 
 
+@pytest.mark.parametrize("lost", [math.inf, -math.inf, math.nan])
+def test_what_has_overflowed_has_no_rounding(lost: float) -> None:
+    assert math.isnan(theory.storage_rounding([1.0, lost], SINGLE))
+
+
 def test_the_initial_loss_of_deep_networks_by_simulation() -> None:
     """2000 networks of two hidden layers, 5 standard errors: false alarm 6e-7."""
     rng = np.random.default_rng(1)
@@ -275,7 +280,6 @@ def test_no_bound_is_left_of_parameters_that_are_not_finite(lost: float) -> None
         (lambda: theory.interval_accuracy([1.0], [0, 1], 1), "labels of shape"),
         (lambda: theory.interval_accuracy([], [], 1), "code of shape"),
         (lambda: theory.interval_accuracy([1.0], [0], 0), "intervals=0"),
-        (lambda: theory.storage_rounding([math.nan], SINGLE), "values="),
         (lambda: theory.step_rounding(X, [7] * len(X), problem(0, 1.0)[2], 0.1, 1e-8), "labels="),
     ],
 )

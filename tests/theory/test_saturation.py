@@ -229,6 +229,17 @@ def bracket_error() -> float:
         return max(relative(bound, exact) for bound in sat.slope_moment_bounds("tanh", 1e4))
 
 
+def slope_error(name: str) -> float:
+    """Differences of the function at 320 digits."""
+    oracle = mp.tanh if name == "tanh" else lambda x: 1 / (1 + mp.exp(-x))
+    worst, function = 0.0, getattr(sat, f"{name}_slope")
+    with mp.workdps(320):
+        for x in (-300.0, -8.0, -1.5, 0.0, 1e-9, 0.3, 8.0, 36.0):
+            exact = mp.diff(oracle, mp.mpf(x), h=mp.mpf(10) ** -100)
+            worst = max(worst, relative(function(x), exact))
+    return worst
+
+
 SOURCE, LOGIT = "derived", "Aitchison & Shen 1980"
 ACCURACY = [
     Case("saturation.sigmoid_threshold", "|x| of sigmoid' = eps", SOURCE, "eps 1e-12 to 0.2",
@@ -244,6 +255,9 @@ ACCURACY = [
     Case("saturation.softsign_threshold", "|x| of softsign' = eps", SOURCE, "eps 1e-12 to 0.2",
          "mpmath", 1e-14,
          lambda: threshold_error("softsign_threshold", lambda e: 1 / mp.sqrt(e) - 1)),
+    *(Case(f"saturation.{name}_slope", "derivative of the function", SOURCE, "x -300 to 36",
+           "mpmath, differences", 3e-15, partial(slope_error, name))
+      for name in ("sigmoid", "tanh")),
     Case("saturation.share_beyond", "P(|x| > t)", SOURCE, "down to 1e-45", "mpmath, erfc", 1e-13,
          lambda: share_error(lambda a, q: sat.share_beyond(a**-0.5, q),
                              lambda a: mp.mpf(float(a) ** -0.5))),

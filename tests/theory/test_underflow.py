@@ -13,6 +13,7 @@ from accuracy import Case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stability.catalogue.activations import ACTIVATIONS
 from stability.theory import floating_point as fp
 from stability.theory import underflow
 from stability.theory.floating_point import FORMATS
@@ -233,6 +234,27 @@ def vanishing_error() -> float:
     return abs(float(found / exact - 1))
 
 
+def settled_error() -> float:
+    """The rate by mpmath; and a linear network, whose every layer has the exact mean's 1 / n."""
+    sigmoid, linear = ACTIVATIONS["sigmoid"], ACTIVATIONS["linear"]
+    found = underflow.settled_log_norms(sigmoid, 1.0, 10**12, 24)
+    with mp.workdps(20):
+
+        def gauss(power: int, q: Any) -> Any:
+            def integrand(z: Any) -> Any:
+                s = 1 / (1 + mp.exp(-mp.sqrt(q) * z))
+                return s**2 * (1 - s) ** power * mp.npdf(z)
+
+            return mp.quad(integrand, [-12, -4, 0, 4, 12])
+
+        q = mp.findroot(lambda v: gauss(0, v) - v, 0.29)
+        rate = mp.log(gauss(2, q)) / 2
+        worst = abs(float(found[-1] / (24 * rate) - 1))
+    linear_norms = underflow.settled_log_norms(linear, 1.0, 50, 6)
+    exact = -np.arange(7) / 50 / 2
+    return max(worst, float(np.abs(linear_norms[1:] / exact[1:] - 1).max()))
+
+
 ACCURACY = [
     Case("underflow.product_depth", "factors until p^k is 0", "IEEE 754-2019",
          "four formats, p 0.02 to 0.5", "rounding after each product", 0.0, depth_error),
@@ -248,6 +270,9 @@ ACCURACY = [
          "the fixed point", "mpmath", 1e-14, rest_error),
     Case("underflow.largest_gaussian", "mean of the largest of n", "order statistics",
          "n 1 to 1000", "closed forms, mpmath", 1e-10, largest_error),
+    Case("underflow.settled_log_norms", "gradient norms below the top; neglects O(1 / n^2)",
+         "Schoenholz et al. 2017; the delta method", "sigmoid, 24 layers; linear, width 50",
+         "mpmath, root of a quadrature; exact 1 / n", 1e-9, settled_error),
     Case("underflow.vanishing_depth", "layers until a gradient is 0", "derived",
          "fp16, a steady rate", "mpmath", 1e-12, vanishing_error),
 ]  # fmt: skip

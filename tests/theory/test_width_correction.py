@@ -207,6 +207,15 @@ def worst_gradient() -> float:
     return worst
 
 
+def worst_ratio() -> float:
+    """Leaky networks at the gain that keeps the mean square, whose mean is 1 at any width."""
+    worst = 0.0
+    for slope in (0.0, 0.25, 1.0):
+        gain = finite_width.keeping_gain(slope)
+        worst = max(worst, abs(wc.gradient_ratio(5, 1.0, leaky(slope), gain, 40).value - 1))
+    return worst
+
+
 _PDLT = "Roberts, Yaida & Hanin 2022, ch. 4"
 
 ACCURACY = [
@@ -222,4 +231,8 @@ ACCURACY = [
          "1 / n of mean and variance of ln of the gradient; neglects O(1 / n^2)",
          "delta method along the layers", "leaky ReLU of slope 0, 1/4, 1, depth 5",
          "exact law, extrapolated from widths 500 and 1000", 1e-4, worst_gradient),
+    Case("width_correction.gradient_ratio",
+         "mean square of the gradient over its mean field; neglects O(1 / n^2)",
+         "delta method along the layers", "leaky ReLU of slope 0, 1/4, 1, depth 5",
+         "exactly 1 at any width", 1e-12, worst_ratio),
 ]  # fmt: skip
