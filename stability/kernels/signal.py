@@ -60,7 +60,7 @@ class _Runs:
     def __init__(self, cells: Sequence[Cell], like: Tensor) -> None:
         order = list(dict.fromkeys(cell.forward for cell in cells))
         runs: dict[object, Cell] = {}
-        keys = []
+        keys: list[object] = []
         for index, cell in enumerate(cells):
             shared = cell.homogeneous and cell.bias_std == 0
             key = (cell.forward, shared or index)
