@@ -60,6 +60,8 @@ def settings(config: dict[str, Any]) -> Settings:
         raise InputError(f"objective={objective!r}: must name a quantity, or be null")
     if target is not None and (type(target) not in (int, float) or not math.isfinite(target)):
         raise InputError(f"target={target!r}: must be a finite number, or null")
+    if target is not None and objective is None:
+        raise InputError(f"target={target!r}: has no effect without an objective")
     check_range("seed", config["seed"], at_least=0)
     check_range("threads", config["threads"], at_least=1, at_most=1024)
     _check_device(config["device"])

@@ -66,6 +66,7 @@ def test_a_search_without_a_known_objective_is_refused(stability: Run, tmp_path:
         (("-m", "seed=0,1", *OBJECTIVE), "objective: is for a search; add -m hydra/sweeper=optuna"),
         (OBJECTIVE, "objective: is for a search; add -m hydra/sweeper=optuna"),
         (("objective=3",), "objective=3: must name a quantity, or be null"),
+        (("target=3",), "target=3: has no effect without an objective"),
         (("target=inf",), "target=inf: must be a finite number, or null"),
     ],
 )
