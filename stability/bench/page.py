@@ -7,7 +7,7 @@ import pandas as pd
 
 from stability.bench import figures
 from stability.bench.files import Run
-from stability.bench.statistics import Result
+from stability.bench.statistics import Comparison, Result
 from stability.report.render import html, packed, svg
 from stability.store import write_text
 
@@ -56,6 +56,11 @@ def tally(result: Result) -> str:
     return f"{counts}; all intervals together at a level of {result.level:g}"
 
 
+def ordered(result: Result) -> list[Comparison]:
+    """The comparisons as they are listed: by verdict, the highest ratio first."""
+    return sorted(result.comparisons, key=lambda c: (ORDER.index(c.verdict), -c.ratio))
+
+
 def short_names(result: Result) -> dict[str, str]:
     """The names without their files, where they stay different."""
     full = [c.name for c in result.comparisons]
@@ -98,7 +103,7 @@ def render(base: Sequence[Run], new: Sequence[Run], result: Result, differences:
         figures.sizes(result, new[0], names),
         figures.roofline(result, new[0], names),
     ]
-    rows = sorted(result.comparisons, key=lambda c: (ORDER.index(c.verdict), -c.ratio))
+    rows = ordered(result)
     table = pd.DataFrame(
         {
             "benchmark": [names[c.name] for c in rows],
