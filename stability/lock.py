@@ -5,7 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -23,38 +23,38 @@ def lock(path: Path) -> Iterator[str | None]:
     Raises HeldError if a live process owns it, and OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = _open(path)
-    try:
-        file.seek(0)
-        before = file.read() or None
-        file.seek(0)
-        file.truncate()
-        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-        file.flush()
-        yield _owner(before)
-    finally:
-        path.unlink(missing_ok=True)
-        file.close()
-
-
-def _open(path: Path) -> IO[str]:
     while True:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = _owner(file.read()) or "another process"
-            file.close()
-            raise HeldError(owner) from None
-        except OSError as error:
-            file.close()
-            reason = f"the file system refuses locks: {error.strerror}"
-            raise OSError(error.errno, reason, str(path)) from None
-        # The owner before may have removed the file between our opening and our locking it.
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file
-        file.close()
+        with open(path, "a+", encoding="utf-8") as file:
+            if not _take(file, path):
+                continue
+            try:
+                file.seek(0)
+                before = file.read() or None
+                file.seek(0)
+                file.truncate()
+                file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+                file.flush()
+                yield _owner(before)
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _take(file: IO[str], path: Path) -> bool:
+    """Lock the open file; False if it isn't the one at ``path`` any more."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise HeldError(_owner(file.read()) or "another process") from None
+    except OSError as error:
+        reason = f"the file system refuses locks: {error.strerror}"
+        raise OSError(error.errno, reason, str(path)) from None
+    # The owner before may have removed the file between our opening and our locking it.
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _owner(text: str | None) -> str | None:
@@ -67,13 +67,9 @@ def _owner(text: str | None) -> str | None:
 
 def held(path: Path) -> str | None:
     """The live owner of the lock ``path``, or None."""
-    try:
-        file = open(path, encoding="utf-8")  # noqa: SIM115
-    except FileNotFoundError:
-        return None
-    with file:
+    with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return _owner(file.read()) or "another process"
-        return None
+    return None

@@ -119,8 +119,7 @@ def _print(result: Any, differences: Sequence[str]) -> None:
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     colors = {"slower": "red", "faster": "green"}
-    rows = sorted(result.comparisons, key=lambda c: (page.ORDER.index(c.verdict), -c.ratio))
-    for c in rows:
+    for c in page.ordered(result):
         words = (names[c.name], page.seconds(c.base), page.seconds(c.new), f"{c.ratio:.3f}",
                  page.interval(c.low, c.high), c.verdict)  # fmt: skip
         table.add_row(*(Text(word) for word in words), style=colors.get(c.verdict, ""))

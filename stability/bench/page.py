@@ -1,17 +1,14 @@
 """One self-contained HTML page of a comparison, in the report's look."""
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from stability.bench import figures
 from stability.bench.files import Run
-from stability.bench.statistics import Result
-from stability.report.render import packed, svg
+from stability.bench.statistics import Comparison, Result
+from stability.report.render import html, packed, svg
 from stability.store import write_text
 
 HEADINGS = {"ratios": "Ratios", "sizes": "Times by size", "roofline": "Roofline"}
@@ -59,6 +56,11 @@ def tally(result: Result) -> str:
     return f"{counts}; all intervals together at a level of {result.level:g}"
 
 
+def ordered(result: Result) -> list[Comparison]:
+    """The comparisons as they are listed: by verdict, the highest ratio first."""
+    return sorted(result.comparisons, key=lambda c: (ORDER.index(c.verdict), -c.ratio))
+
+
 def short_names(result: Result) -> dict[str, str]:
     """The names without their files, where they stay different."""
     full = [c.name for c in result.comparisons]
@@ -95,18 +97,13 @@ def write(
 
 def render(base: Sequence[Run], new: Sequence[Run], result: Result, differences: list[str]) -> str:
     """The page; the same files give the same page to the byte."""
-    environment = Environment(
-        loader=PackageLoader("stability.bench", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    home = resources.files("stability.report")
     names = short_names(result)
     drawn = [
         figures.ratios(result, names),
         figures.sizes(result, new[0], names),
         figures.roofline(result, new[0], names),
     ]
-    rows = sorted(result.comparisons, key=lambda c: (ORDER.index(c.verdict), -c.ratio))
+    rows = ordered(result)
     table = pd.DataFrame(
         {
             "benchmark": [names[c.name] for c in rows],
@@ -119,7 +116,8 @@ def render(base: Sequence[Run], new: Sequence[Run], result: Result, differences:
         }
     )
     apart = [row for row in rows if row.verdict != "indistinguishable"]
-    return environment.get_template("page.html.j2").render(
+    return html(
+        "bench/page.html.j2",
         title=f"{_title(new)} against {_title(base)}",
         tally=tally(result),
         differences=differences,
@@ -138,8 +136,6 @@ def render(base: Sequence[Run], new: Sequence[Run], result: Result, differences:
         ],
         packed=packed(table),
         count=len(rows),
-        css=Markup(home.joinpath("page.css").read_text("utf-8")),
-        js=Markup(home.joinpath("page.js").read_text("utf-8")),
     )  # fmt: skip
 
 

@@ -34,18 +34,13 @@ def write(runs: Sequence[StoredRun], folder: Path, title: str, sweeps: Sequence[
 
 def render(runs: Sequence[StoredRun], title: str, sweeps: Sequence[Path] = ()) -> str:
     """The page of runs and of whole sweeps; the same results give the same page to the byte."""
-    environment = Environment(
-        loader=PackageLoader("stability.report", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["number"] = number
     sections = [_section(f"run{index}", run) for index, run in enumerate(runs)]
     for index, sweep in enumerate(sweeps):
         sections += _swept(f"sweep{index}", sweep)
-    home = resources.files("stability.report")
     summary = [{**row, "section": section} for section in sections for row in section["claims"]]
     summary.sort(key=lambda row: _ORDER.index(row["verdict"]))
-    return environment.get_template("page.html.j2").render(
+    return html(
+        "report/page.html.j2",
         title=title,
         sections=[section for section in sections if not section["appendix"]],
         appendix=[section for section in sections if section["appendix"]],
@@ -56,9 +51,21 @@ def render(runs: Sequence[StoredRun], title: str, sweeps: Sequence[Path] = ()) -
         symbols=SYMBOLS,
         level=claims.LEVEL,
         family=claims.REPORT_CLAIMS,
-        css=Markup(home.joinpath("page.css").read_text("utf-8")),
-        js=Markup(home.joinpath("page.js").read_text("utf-8")),
     )
+
+
+def html(template: str, **content: Any) -> str:
+    """A page in the report's look: the template of that name below the package, filled in."""
+    environment = Environment(
+        loader=PackageLoader("stability", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["number"] = number
+    home = resources.files("stability.report")
+    look = {
+        kind: Markup(home.joinpath(f"page.{kind}").read_text("utf-8")) for kind in ("css", "js")
+    }
+    return environment.get_template(template).render(**look, **content)
 
 
 def number(value: float) -> str:
