@@ -197,7 +197,7 @@ def _weight(
 
 
 def _array(x: Tensor) -> Array:
-    values: Array = x.detach().to("cpu", torch.float64).numpy()
+    values: Array = x.double().numpy(force=True)
     return values
 
 
