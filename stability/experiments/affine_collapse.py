@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from stability import claims
+from stability.arguments import Array
 from stability.catalogue.activations import ACTIVATIONS
 from stability.catalogue.initializations import INITIALIZATIONS, draw_unit
 from stability.claims import Claim
@@ -24,8 +25,6 @@ from stability.table import concat, mean_rows, rows, select
 from stability.theory import affine as theory
 from stability.theory.floating_point import FORMATS
 from stability.theory.rounding_errors import ROUNDING_RMS
-
-Array = np.ndarray[Any, np.dtype[np.float64]]
 
 KEEPING = [name for name, entry in INITIALIZATIONS.items() if entry.std(64, 64) == 1 / 8]
 """The initializations under which linear layers of one width keep the size of a signal."""
@@ -197,7 +196,7 @@ def _weight(
 
 
 def _array(x: Tensor) -> Array:
-    values: Array = x.detach().to("cpu", torch.float64).numpy()
+    values: Array = x.double().numpy(force=True)
     return values
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stability import claims
+from stability.arguments import Array
 from stability.claims import Claim
 from stability.errors import check_choice, check_each, check_range
 from stability.experiment import Context, Experiment, Figure
@@ -19,8 +20,6 @@ from stability.kernels import approximation as kernel
 from stability.table import concat, mean_rows, rows, select
 from stability.theory import approximation as theory
 from stability.theory.floating_point import FORMATS, gamma
-
-Array = np.ndarray[Any, np.dtype[np.float64]]
 
 TARGETS: dict[str, Callable[[Tensor], Tensor]] = {
     "sine": lambda x: torch.sin(2 * math.pi * x),

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from stability import claims
+from stability.arguments import Array
 from stability.catalogue.activations import ACTIVATIONS
 from stability.claims import Claim
 from stability.errors import check_choice, check_each, check_range
@@ -21,7 +22,6 @@ from stability.plotting import INK, MARKERS, PALETTE, canvas
 from stability.table import concat, mean_rows, select
 from stability.theory import normalization as theory
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
 Layer = Callable[[Tensor], Tensor]
 
 SCALES: dict[str, Callable[[int], float]] = {

@@ -21,8 +21,6 @@ from stability.table import concat, rows, select
 from stability.theory import floating_point
 from stability.theory import rounding_errors as theory
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
-
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 HALVES = ("float16", "bfloat16")
 ADDENDS = {"uniform": theory.UNIFORM, "normal": theory.NORMAL}
@@ -230,19 +228,19 @@ def _claims(table: pd.DataFrame) -> Iterator[Claim]:
     higham = "Higham & Mary 2019, SIAM J. Sci. Comput. 41"
     dots = select(table, "dot_error")
     texts = (
-        ("sum_error", select(table, "sum_error"), "sum_error",
+        ("sum_error", select(table, "sum_error"),
          "Where every partial sum is rounded, the rms error of a sum of n numbers, over the sum's "
          "rms, grows as sqrt(n): about 0.22 u sqrt(n) for uniform addends, 0.30 u sqrt(n) for "
          "normal ones.", ""),
-        ("dot_narrow", dots[dots["accumulator"] == "narrow"] if len(dots) else dots, "dot_error",
+        ("dot_narrow", dots[dots["accumulator"] == "narrow"] if len(dots) else dots,
          "Where every product and partial sum of an inner product of n terms is rounded to the "
          "half format, its error grows as sqrt(n).", ""),
-        ("dot_wide", dots[dots["accumulator"] == "wide"] if len(dots) else dots, "dot_error",
+        ("dot_wide", dots[dots["accumulator"] == "wide"] if len(dots) else dots,
          "As torch computes it, in float32 inside, an inner product in half precision is rounded "
          "once: its rms error is about 0.42 u of its rms at any length n.",
          "In half precision the error of an inner product grows like the root of its length."),
     )  # fmt: skip
-    for name, part, _, statement, folk in texts:
+    for name, part, statement, folk in texts:
         part = part[part["n_samples"] > 1]
         if part.empty:
             continue

@@ -22,8 +22,6 @@ from stability.table import concat, mean_rows, rows, select
 from stability.theory import underflow as theory
 from stability.theory.floating_point import FORMATS, stall
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
-
 MOST_FACTORS = 30_000
 """Whose logarithms, of mean -1, float16 sums: it ends at 65504."""
 MOST_PRODUCTS = 30_000
@@ -102,7 +100,7 @@ class Underflow(Experiment):
                     continue
                 flushed = not kernel.keeps_subnormals(one)
                 repeated = [kernel.repeated_product(one * p) for p in self.probability]
-                found = kernel.first_zero(draw, one.expand(self.products))
+                found = kernel.first_zero(draw, one.expand(self.products)).numpy(force=True)
             where: dict[str, Any] = {"dtype": name, "subnormals": "flushed" if flush else "kept"}
             for p, (steps, last) in zip(self.probability, repeated, strict=True):
                 told = theory.product_depth(p, entry, flush=flushed)
@@ -111,9 +109,9 @@ class Underflow(Experiment):
                 unit = entry.smallest_subnormal
                 yield rows("rest_in_subnormals", last / unit, rest / unit, **where, probability=p)
             told = theory.uniform_product_depth(entry, flush=flushed)
-            yield mean_rows("uniform_depth", _array(found), told, **where)
+            yield mean_rows("uniform_depth", found, told, **where)
             counts = np.unique(np.rint(told + math.sqrt(told) * np.arange(-3, 3.5, 0.5)))
-            share = np.mean(_array(found)[:, None] <= counts, axis=0)
+            share = np.mean(found[:, None] <= counts, axis=0)
             law = theory.uniform_product_share(counts, entry, flush=flushed)
             yield rows("uniform_share", share, law, np.sqrt(law * (1 - law) / self.products),
                        self.products, **where, count=counts)  # fmt: skip
@@ -168,7 +166,7 @@ class Underflow(Experiment):
         start, end = stored(ends[0], dtype), stored(top, dtype)
         found = kernel.vanishing(weights, depth, start, end, dtype)
         rate = float(norms[-1] - norms[-2])
-        return mean_rows("network_depth", _array(found), told, dtype=name, sigma_w=sigma,
+        return mean_rows("network_depth", found.numpy(force=True), told, dtype=name, sigma_w=sigma,
                          width=width, rate=math.exp(rate))  # fmt: skip
 
     @staticmethod
@@ -202,11 +200,6 @@ class Underflow(Experiment):
     def figures(table: pd.DataFrame) -> list[Figure]:
         """Products by format, their law, the logarithms' errors, the gradients' ends."""
         return [_draw_products(table), _draw_gradients(table)]
-
-
-def _array(x: Tensor) -> Array:
-    values: Array = x.detach().to("cpu", torch.float64).numpy()
-    return values
 
 
 def _claims(table: pd.DataFrame) -> list[Claim]:

@@ -174,10 +174,7 @@ def collapse_cost(width: ArrayLike, depth: ArrayLike, batch: ArrayLike) -> Array
     Raises ValueError unless the sizes are integers, at least 1.
     """
     sizes = {"width": width, "depth": depth, "batch": batch}
-    for name, size in sizes.items():
-        for value in np.ravel(size):
-            whole(name, value)
-    n, layers, columns = (np.asarray(size, dtype=np.float64) for size in sizes.values())
+    n, layers, columns = (wholes(name, size).astype(np.float64) for name, size in sizes.items())
     ratio: Array = (n * (layers - 1) + columns) / (layers * columns)
     return ratio[()]
 

@@ -167,8 +167,7 @@ def dot_error(n: int, u: float, *, wide: bool) -> float:
     size = math.sqrt(n)
     if wide:
         return u * float(rounding_error(0.0, size)) / size
-    products = (ROUNDING_RMS * u) ** 2
-    return math.hypot(sum_error(n, NORMAL, u), math.sqrt(products))
+    return math.hypot(sum_error(n, NORMAL, u), ROUNDING_RMS * u)
 
 
 def stagnation(format: Format, largest: float = 1.0) -> float:

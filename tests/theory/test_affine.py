@@ -257,7 +257,7 @@ def cost_error() -> float:
 
 @pytest.mark.parametrize("sizes", [(0, 2, 1), (4, [2, 0], 1), (4, 2, [1.5]), (4, math.inf, 1)])
 def test_costs_of_nothing_are_refused(sizes: Any) -> None:
-    with pytest.raises(ValueError, match="must be a whole number, at least 1"):
+    with pytest.raises(ValueError, match="must be whole numbers, at least 1"):
         affine.collapse_cost(*sizes)
 
 
