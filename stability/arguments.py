@@ -1,12 +1,11 @@
 """Checks of numbers handed to the theory: float64 arrays, or a ValueError that names them."""
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
+Array = NDArray[np.float64]
 
 
 def whole(name: str, value: float, least: int = 1) -> None:

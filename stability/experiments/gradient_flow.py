@@ -35,8 +35,6 @@ ReLU's at He's scale, 1 is for the next order; deep in the chaotic phase tanh's 
 STABLE = 3.0
 """Decades of change over the whole depth that still count as stable: float16 keeps four above its
 smallest normal number for a gradient of order one."""
-
-
 STATE = 2**18
 """Numbers in a state of all configurations of a width beside which another draw may run."""
 
@@ -134,7 +132,7 @@ class GradientFlow(Experiment):
 
     def _measure(
         self, context: Context, width: int, chunk: range, workspace: Workspace
-    ) -> list["_Pass"]:
+    ) -> list[_Pass]:
         """Some network draws: every configuration of this width, every depth; one pass a law."""
         cells, dtype = self._cells(), DTYPES[self.dtype]
         laws = [INITIALIZATIONS[init].law for _, init, _, _ in cells]
@@ -186,7 +184,7 @@ class GradientFlow(Experiment):
         second = torch.nn.functional.normalize(second, dim=-1)
         return torch.stack([first, second], dim=1).reshape(self.batch, width) * math.sqrt(width)
 
-    def _rows(self, width: int, passes: list[list["_Pass"]]) -> Iterator[pd.DataFrame]:
+    def _rows(self, width: int, passes: list[list[_Pass]]) -> Iterator[pd.DataFrame]:
         """The rows of one width; samples are network draws."""
         two = math.log10(2)
         for c, (activation, init, sigma_w, sigma_b) in enumerate(self._cells()):

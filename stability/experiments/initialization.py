@@ -42,8 +42,6 @@ STAYED, LEARNT = 0.02, 0.5
 """How far a dead net's loss may leave ln(classes), in nats; the share of it that others reach."""
 FASTEST = 0.2  # learning rate up to which nets that can learn are claimed to
 TRAINED = 5.0  # steps times learning rate after which a net that can learn should have
-HOMOGENEOUS = ("linear", "relu", "leaky_relu")
-"""Activations with phi(s z) = s phi(z) for s > 0: rescaling the signal leaves the slopes."""
 QUANTILES = 16  # of the inputs' squared norms, over which the predicted initial loss is averaged
 
 
@@ -67,7 +65,7 @@ def gradient_decades(
         width,
         FORMATS["float32"],
         orthogonal=init.law == "orthogonal",
-        homogeneous=activation.name in HOMOGENEOUS,
+        homogeneous=activation.homogeneous,
         relu=activation.name == "relu",
     )
 
@@ -632,7 +630,8 @@ def _slopes(draws: list[Tensor], scale: float, x: Tensor, activation: Activation
         z = scale * (h @ draw)
         slopes.append(activation.derivative(z))
         h = activation.forward(z)
-        if activation.name in HOMOGENEOUS:
+        if activation.homogeneous:
+            # Its slopes don't depend on the size of the signal.
             h, _ = rescale(h, (1, 2))
     return slopes
 

@@ -25,7 +25,7 @@ WEIGHTS = ("gaussian", "orthogonal")
 EXACT = ("linear", "relu", "leaky_relu", "prelu")
 """Piecewise linear with one kink at 0: their finite-width moments are known exactly."""
 BINS = 24
-"""Of the histogram up to 1.15 times the limiting law's end, and points of its density a bin."""
+"""Of the histogram up to 1.15 times the limiting law's end."""
 BLOCK = 8
 """Networks drawn at once."""
 

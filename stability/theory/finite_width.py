@@ -19,9 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 from scipy.optimize import brentq
 
-from stability.arguments import finite, numbers, positive, whole
+from stability.arguments import Array, finite, numbers, positive, whole
 
-Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
 _NEGLIGIBLE = 1e-18  # of a probability: what the laws below leave out

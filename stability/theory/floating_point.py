@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from stability.arguments import finite, fraction, nonnegative, numbers, positive
-
-Array = NDArray[np.float64]
+from stability.arguments import Array, finite, fraction, nonnegative, numbers, positive
 
 _ROUNDING = 1e-12  # of a ratio of two logarithms: powers of two may meet a limit exactly
 

@@ -17,7 +17,6 @@ from stability.theory.floating_point import Format
 from stability.theory.nonlinearity import Nonlinearity
 from stability.theory.quadrature import Array
 
-_LARGEST = 1e12  # a variance beyond which an activation's moments have reached their limit
 _FIRST_ORDER = 0.25  # mean log correction of a layer beyond which its first order won't do
 _CRITICAL = 1e-9  # of chi_1 - 1 at a fixed point known to 1e-12
 
@@ -344,11 +343,11 @@ def gradient_decades(
     whole("depth", depth)
     positive("gain", gain)
     whole("width", width)
-    q = meanfield.variances(depth, min(gain**2, _LARGEST), activation, gain)[1:]
+    q = meanfield.variances(depth, min(gain**2, meanfield.LARGEST), activation, gain)[1:]
     lost = 0.0 in activation.kinks and q.min(initial=math.inf) < format.smallest_normal
     if not homogeneous and (lost or q.max(initial=0.0) > format.max):
         return math.nan
-    q = np.clip(q, 1 / _LARGEST**20, _LARGEST)
+    q = np.clip(q, 1 / meanfield.LARGEST**20, meanfield.LARGEST)
     if relu and not orthogonal:
         logs = np.full_like(q, relu_log_norm(width, gain).mean)
     else:

@@ -20,10 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
-from stability.arguments import nonnegative, numbers, positive, positives, whole
+from stability.arguments import Array, nonnegative, numbers, positive, positives, whole
 from stability.theory.nonlinearity import Nonlinearity
 
-Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
 _REACH, _NODES = 9.0, 96  # P(|Z| > 9) = 2e-19

@@ -16,7 +16,8 @@ from stability.arguments import correlation, nonnegative, positive, positives, w
 from stability.theory.nonlinearity import Nonlinearity
 from stability.theory.quadrature import Array
 
-_LARGEST = 1e12  # a variance beyond which an activation's moments have reached their limit
+LARGEST = 1e12
+"""A variance beyond which an activation's moments have reached their limit."""
 
 
 def variance_map(
@@ -144,7 +145,7 @@ def variance_behind(q1: ArrayLike, activation: Nonlinearity, gains: Sequence[flo
     """
     q = nonnegative("q1", q1)
     for gain in positives("gains", np.asarray(gains, dtype=np.float64)):
-        q = variance_map(np.minimum(q, _LARGEST), activation, gain)
+        q = variance_map(np.minimum(q, LARGEST), activation, gain)
     return np.asarray(q)
 
 

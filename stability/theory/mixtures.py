@@ -5,6 +5,7 @@ A value comes with a bound on its bias: twice the leading terms in 1 / width.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -45,14 +46,19 @@ class Field(NamedTuple):
     spread: Array
     excess: Array
 
+    @property
+    def wide(self) -> Array:
+        """The s for which q +- s adds to g(q) what ``spread`` and ``excess`` do together, (m,)."""
+        s: Array = np.sqrt(self.spread**2 + np.abs(self.excess) * self.q**2 / 3)
+        return s
+
     def bias_of(self, g: Callable[[Array], Array]) -> Array:
         """Twice the leading term of what ``shift``, ``spread`` and ``excess`` add to g(q), (m,).
 
         A variance that is q +- s adds (g(q + s) + g(q - s)) / 2 - g(q); an excess kurtosis k does
         as s^2 = k q^2 / 3 does (both are the fourth Hermite term of the Edgeworth expansion).
         """
-        wide = np.sqrt(self.spread**2 + np.abs(self.excess) * self.q**2 / 3)
-        base = g(self.q)
+        wide, base = self.wide, g(self.q)
         curved = (g(self.q + wide) + g(np.maximum(self.q - wide, 0.0))) / 2 - base
         moved = g(np.maximum(self.q + self.shift, 0.0)) - base
         return 2 * (np.abs(curved) + np.abs(moved))
@@ -128,7 +134,7 @@ def fields(
         second = q / gain**2
         up = following(before.q + before.spread)
         down = following(np.maximum(before.q - before.spread, 0.0))
-        wide = np.sqrt(before.spread**2 + np.abs(before.excess) * before.q**2 / 3)
+        wide = before.wide
         above, below = following(before.q + wide), following(np.maximum(before.q - wide, 0.0))
         shift = following(np.maximum(before.q + before.shift, 0.0)) - q + (above + below) / 2 - q
         own = gain**4 * np.maximum(fourth - second**2, 0.0) / fan[0]
@@ -205,7 +211,7 @@ def activation_quantiles(
         swing = float(np.mean(np.abs(_below(z, up) - _below(z, down)))) / 2
         deviation = math.sqrt(p * (1 - p) / width + swing**2)
         bent = abs(quantile(p + deviation) + quantile(p - deviation) - 2 * value)
-        moved = float(np.mean(field.bias_of(lambda q, z=z: _below(z, q))))  # type: ignore[misc]
+        moved = float(np.mean(field.bias_of(partial(_below, z))))
         along = max(abs(quantile(p + moved) - value), abs(quantile(p - moved) - value))
         values.append(value)
         few = deviation > min(p, 1 - p)

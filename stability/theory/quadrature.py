@@ -13,11 +13,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from stability.arguments import correlation, nonnegative, positive
+from stability.arguments import Array, correlation, nonnegative, positive
 
-Array = NDArray[np.float64]
 Elementwise = Callable[[Array], Array]
 
 _REACH = 10.0  # P(|Z| > 10) = 1.5e-23

@@ -154,5 +154,4 @@ def test_the_interval_of_a_median_is_that_of_order_statistics() -> None:
 
 def test_unknown_dtypes_are_refused() -> None:
     with pytest.raises(ValueError, match="dtype='float8': must be one of float64"):
-        measuring.measure(None, int, None, dtype="float8", device="cpu", threads=1, rounds=1,
-                          flop=None, bytes_=None, check=None, quick=False)  # fmt: skip
+        measuring.measure(None, int, None, dtype="float8")

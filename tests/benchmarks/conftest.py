@@ -29,11 +29,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-DEFAULTS: dict[str, Any] = {
-    "check": None, "flop": None, "bytes_": None, "device": "cpu", "threads": 1, "rounds": 21,
-}  # fmt: skip
-
-
 @pytest.fixture
 def quick(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("quick", default=False))
@@ -42,7 +37,7 @@ def quick(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def versus(benchmark: Any, quick: bool) -> Versus:
     def call(ours: Callable[[], Any], naive: Callable[[], Any], **options: Any) -> Any:
-        return measure(benchmark, ours, naive, quick=quick, **(DEFAULTS | options))
+        return measure(benchmark, ours, naive, quick=quick, **options)
 
     return call
 
@@ -50,7 +45,7 @@ def versus(benchmark: Any, quick: bool) -> Versus:
 @pytest.fixture
 def alone(benchmark: Any, quick: bool) -> Alone:
     def call(ours: Callable[[], Any], **options: Any) -> Any:
-        return measure(benchmark, ours, None, quick=quick, **(DEFAULTS | options))
+        return measure(benchmark, ours, None, quick=quick, **options)
 
     return call
 

@@ -215,13 +215,13 @@ def measure(
     naive: Callable[[], Any] | None,
     *,
     dtype: str,
-    device: str,
-    threads: int,
-    rounds: int,
-    flop: float | None,
-    bytes_: float | None,
-    check: Callable[..., None] | None,
-    quick: bool,
+    check: Callable[..., None] | None = None,
+    flop: float | None = None,
+    bytes_: float | None = None,
+    device: str = "cpu",
+    threads: int = 1,
+    rounds: int = 21,
+    quick: bool = False,
 ) -> Any:
     """Benchmark ``ours``, each round followed by one of ``naive``; see Versus and Alone.
 

@@ -19,7 +19,8 @@ def problem(features: int, hidden: int, batch: int) -> tuple[list[Tensor], Tenso
     g = torch.Generator().manual_seed(0)
     shapes = ((features, hidden), (hidden,), (hidden, 10), (10,))
     parameters = [0.05 * torch.randn(shape, generator=g) for shape in shapes]
-    return parameters, torch.randn((batch, features), generator=g), torch.randint(10, (batch,))
+    x = torch.randn((batch, features), generator=g)
+    return parameters, x, torch.randint(10, (batch,), generator=g)
 
 
 def exact_step(parameters: list[Tensor], x: Tensor, y: Tensor) -> list[Tensor]:
