@@ -24,7 +24,6 @@ class Optimizer:
     ``start``: the state before the first step of every parameter.
     """
 
-    name: str
     step: Callable[[Values, Values, State], tuple[Values, State]]
     start: State = ()
 
@@ -35,7 +34,7 @@ def sgd(rate: Any) -> Optimizer:
     def step(parameter: Values, gradient: Values, state: State) -> tuple[Values, State]:
         return parameter - rate * gradient, state
 
-    return Optimizer("sgd", step)
+    return Optimizer(step)
 
 
 def momentum(rate: Any, decay: Any = 0.9) -> Optimizer:
@@ -45,7 +44,7 @@ def momentum(rate: Any, decay: Any = 0.9) -> Optimizer:
         moment = decay * state[0] + gradient
         return parameter - rate * moment, (moment,)
 
-    return Optimizer("momentum", step, (0,))
+    return Optimizer(step, (0,))
 
 
 def adam(
@@ -68,7 +67,7 @@ def adam(
         scale = root(square / (1 - second**count)) + eps
         return parameter - rate / (1 - first**count) * mean / scale, (mean, square, count)
 
-    return Optimizer("adam", step, (0, 0, 0))
+    return Optimizer(step, (0, 0, 0))
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"sgd": sgd, "momentum": momentum, "adam": adam}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +28,7 @@ from stability.kernels.curvature import Loss, curvature
 from stability.kernels.perceptron import Concise, Program, Scratch
 from stability.kernels.training import cross_entropy, preactivations, train
 from stability.table import concat, mean_rows, rows, select
+from stability.theory.backprop import gradient_flops
 from stability.theory.exercises import descent_contraction
 from stability.theory.floating_point import FORMATS, gamma
 from stability.theory.perceptron import (
@@ -36,7 +38,6 @@ from stability.theory.perceptron import (
     least_squares_sharpness,
     softmax_loss_bound,
     softmax_smoothness,
-    step_flops,
     step_rounding,
     storage_rounding,
 )
@@ -226,16 +227,15 @@ class Mlp(Experiment):
         """Operations and calls of one step, of weights that don't matter."""
         data = self._load(torch.float32, context.device)
         x, y = (part[data.train[: self.batch]] for part in (data.inputs, data.labels))
-        fans = [(x.shape[1], self.hidden), (self.hidden, data.classes)]
-        zeros = [x.new_zeros(shape) for fan in fans for shape in (fan, fan[1:])]
+        widths = [x.shape[1], self.hidden, data.classes]
+        zeros = [x.new_zeros(shape) for fan in pairwise(widths) for shape in (fan, fan[1:])]
         for name, make in PROGRAMS.items():
-            with FlopCounterMode(display=False) as flops:
-                make(zeros, self.rate).step(x, y)
             program = make(zeros, self.rate)
             calls = _Calls()  # type: ignore[no-untyped-call]
-            with calls:
+            # Calls are counted first: the counter of operations takes some of them apart.
+            with FlopCounterMode(display=False) as flops, calls:
                 program.step(x, y)
-            told = step_flops(len(x), fans)
+            told = gradient_flops(widths, len(x))
             yield 1.0, concat([
                 rows("flops", flops.get_total_flops(), told, program=name),
                 rows("calls", calls.count, program=name),

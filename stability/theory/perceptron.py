@@ -34,12 +34,6 @@ class InitialLoss(NamedTuple):
     neglected: float
 
 
-def _check_fans(fans: Fans) -> None:
-    shape = wholes("fans", fans, fewest=1).shape
-    if shape != (len(fans), 2):
-        raise ValueError(f"fans={fans!r}: must be pairs")
-
-
 def initial_loss(squared_norms: ArrayLike, fans: Fans, stds: Sequence[float]) -> InitialLoss:
     """E cross-entropy of a ReLU network as drawn: ln K + (1 - 1/K) E q / 2, at most E q^2 / 16 low.
 
@@ -55,7 +49,8 @@ def initial_loss(squared_norms: ArrayLike, fans: Fans, stds: Sequence[float]) ->
     norms = nonnegative("squared_norms", squared_norms)
     if not norms.size:
         raise ValueError(f"squared_norms={squared_norms!r}: must be at least one")
-    _check_fans(fans)
+    if wholes("fans", fans, fewest=1).shape != (len(fans), 2):
+        raise ValueError(f"fans={fans!r}: must be pairs")
     if len(fans) != len(stds):
         raise ValueError(f"stds: {len(stds)} of them but {len(fans)} fans: must be as many")
     scales = nonnegative("stds", np.asarray(stds, dtype=np.float64))
@@ -66,19 +61,6 @@ def initial_loss(squared_norms: ArrayLike, fans: Fans, stds: Sequence[float]) ->
     first = float(norms.mean()) * gain
     second = float((norms**2).mean()) * gain**2 * spread
     return InitialLoss(math.log(classes) + (1 - 1 / classes) * first / 2, second / 16)
-
-
-def step_flops(batch: int, fans: Fans) -> int:
-    """Operations of a training step's matrix products, an addition and a product counted as two.
-
-    2 B fan_in fan_out for each of the forward pass, the weights' gradient and, but for the first
-    layer, the inputs' gradient.
-    Raises ValueError unless there is a layer, and batch and fans are whole and at least 1.
-    """
-    whole("batch", batch)
-    _check_fans(fans)
-    sizes = [fan_in * fan_out for fan_in, fan_out in fans]
-    return 2 * batch * (3 * sum(sizes) - sizes[0])
 
 
 def softmax_smoothness(inputs: ArrayLike) -> float:

@@ -1,6 +1,7 @@
 """Bad input: one line that names key, value, what is allowed and the nearest name; exit code 2."""
 
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from running import Run
@@ -66,9 +67,9 @@ TOY_CASES = [
 ]
 
 
-def assert_one_line(done: object, *parts: str) -> None:
-    stderr = done.stderr  # type: ignore[attr-defined]
-    assert done.returncode == 2, stderr  # type: ignore[attr-defined]
+def assert_one_line(done: CompletedProcess[str], *parts: str) -> None:
+    stderr = done.stderr
+    assert done.returncode == 2, stderr
     assert len(stderr.splitlines()) == 1, stderr
     assert stderr.startswith("stability: ")
     for part in parts:

@@ -152,7 +152,7 @@ def test_the_gap_grows_from_zero_and_float64_is_smaller_by_its_roundings(
 
 
 def test_storing_is_most_of_a_steps_error(table: pd.DataFrame) -> None:
-    """The law of uniform roundings; 362 weights, of which the products' errors are the lesser."""
+    """The law of uniform roundings; 1210 weights, of which the products' errors are the lesser."""
     steps = select(table, "step_error")
     ratio = steps["measured"] / steps["predicted"]
     assert ratio.between(0.7, 1.5).all()

@@ -65,10 +65,10 @@ def high(steps: int, name: str, shift: Any) -> list[Any]:
         return path
 
 
-def worst_growth(names: tuple[str, ...] = ("sgd", "momentum", "adam"), steps: int = 20) -> float:
+def worst_growth() -> float:
     """Against two units 1e-15 apart in 40 digits, whose second order is then 1e-28."""
-    errors = []
-    for name in names:
+    errors, steps = [], 20
+    for name in RATES:
         shift = mpmath.mpf("1e-15")
         path = high(steps, name, shift)
         told = theory.drift(DATA, 0.5, theory.rule(name, RATES[name]), range(steps + 1)).growth
@@ -192,11 +192,6 @@ ACCURACY = [
     Case("symmetry.equivalent_networks", "networks of one function", "n! 2^n", "1 to 4 units",
          "signed permutations, counted", 0.0, worst_orbit),
 ]  # fmt: skip
-
-
-@pytest.mark.parametrize("case", ACCURACY, ids=lambda case: case.quantity)
-def test_errors_stay_below_their_bounds(case: Case) -> None:
-    assert case.worst() <= case.bound
 
 
 def rounded_deviation(name: str, steps: int, seed: int) -> list[float]:
